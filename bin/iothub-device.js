@@ -1,0 +1,4 @@
+#!/usr/bin/env -S node --use-openssl-ca
+import { main } from '../dist/cli/main.js';
+
+await main('iothub-device');
