@@ -1,0 +1,56 @@
+import { AgentError, errorText } from '../errors.js';
+import { redact } from '../secret.js';
+import { visible } from '../visible.js';
+
+/**
+ * An error as people read it: what happened, why, what to do. No secret survives in it.
+ *
+ *     error: the hub refused the device key (amqp:unauthorized-access)
+ *       the key may be rotated, or the clock wrong
+ */
+export function errorReport(error: unknown, { stack }: { stack: boolean }): string {
+  const lines = error instanceof AgentError ? expected(error) : unexpected(error, stack);
+  if (stack) lines.push(...stackOf(error));
+  // A peer chooses parts of these texts, so nothing in them may break the line or drive the terminal.
+  return redact(`error: ${lines.map(visible).join('\n  ')}\n`);
+}
+
+function expected(error: AgentError): string[] {
+  const { condition, message } = error;
+  const what = condition === undefined || message.includes(condition) ? message : `${message} (${condition})`;
+  const why = causes(error).filter((text) => !what.includes(text));
+  return [what, ...why, ...(error.hint?.split('\n') ?? [])];
+}
+
+function unexpected(error: unknown, stack: boolean): string[] {
+  const what = `this is a bug: ${errorText(error) || 'an error without a text'}`;
+  const todo = stack
+    ? 'please report it with all of this'
+    : 'please report it with what the same command prints with -v';
+  return [what, ...causes(error), todo];
+}
+
+/** Texts of what caused it, from near to far, each once. */
+function causes(error: unknown): string[] {
+  const texts = chain(error).slice(1).map(errorText);
+  return texts.filter(
+    (text, at) => text !== '' && !texts.slice(0, at).some((nearer) => nearer.includes(text)),
+  );
+}
+
+function stackOf(error: unknown): string[] {
+  return chain(error).flatMap((link) =>
+    link instanceof Error ? (link.stack ?? '').split('\n').map((line) => line.trim()) : [],
+  );
+}
+
+const longestChain = 6;
+
+function chain(error: unknown): unknown[] {
+  const links: unknown[] = [];
+  for (let at = error; at !== undefined && links.length < longestChain;) {
+    links.push(at);
+    at = at instanceof Error ? at.cause : undefined;
+  }
+  return links;
+}

@@ -1,0 +1,103 @@
+import { Command, Help, Option } from 'commander';
+
+import { exitCodeMeanings, exitCodes } from './exit-codes.js';
+
+/** An exit code with the words for it; without words, those of the table. */
+type Exit = keyof typeof exitCodes | readonly [keyof typeof exitCodes, string];
+
+/** Heading of the options that every command has. */
+export const generalGroup = 'General:';
+
+/**
+ * A command whose help page reads: usage, what it does, examples, options by group, exit codes. The examples stand
+ * first because most people look for the line to copy.
+ */
+export class Subcommand extends Command {
+  exampleLines: readonly string[] = [];
+  exitList: readonly Exit[] = [];
+
+  constructor(name?: string) {
+    super(name);
+    this.addHelpOption(new Option('-h, --help', 'print this page').helpGroup(generalGroup));
+    this.exitOverride();
+  }
+
+  /** Command lines to copy, with a `# comment` where it helps. */
+  examples(...lines: readonly string[]): this {
+    this.exampleLines = lines;
+    return this;
+  }
+
+  /** The exit codes worth naming here. */
+  exits(...codes: readonly Exit[]): this {
+    this.exitList = codes;
+    return this;
+  }
+
+  override createHelp(): Help {
+    return Object.assign(new HelpPage(), this.configureHelp());
+  }
+
+  override createCommand(name?: string): Subcommand {
+    return new Subcommand(name);
+  }
+}
+
+class HelpPage extends Help {
+  override formatHelp(command: Command, helper: Help): string {
+    const width = helper.helpWidth ?? 80;
+    const sections = [
+      `Usage: ${helper.commandUsage(command)}`,
+      helper.boxWrap(helper.commandDescription(command), width),
+      ...(command instanceof Subcommand ? [examples(command)] : []),
+      ...lists(command, helper),
+      ...(command instanceof Subcommand ? [helper.boxWrap(exits(command), width)] : []),
+    ];
+    return `${sections.filter((section) => section !== '').join('\n\n')}\n`;
+  }
+}
+
+function examples(command: Subcommand): string {
+  if (command.exampleLines.length === 0) return '';
+  return ['Examples:', ...command.exampleLines.map((line) => `  ${line}`)].join('\n');
+}
+
+function lists(command: Command, helper: Help): string[] {
+  const termWidth = helper.padWidth(command, helper);
+  const section = <T>(heading: string, items: readonly T[], row: (item: T) => [string, string]): string =>
+    items.length === 0
+      ? ''
+      : [
+          heading,
+          ...items.map((item) => helper.formatItem(row(item)[0], termWidth, row(item)[1], helper)),
+        ].join('\n');
+
+  const visibleOptions = helper.visibleOptions(command);
+  const options = helper.groupItems(
+    [...command.options],
+    visibleOptions,
+    (option) => option.helpGroupHeading ?? 'Options:',
+  );
+  return [
+    section('Commands:', helper.visibleCommands(command), (sub) => [
+      helper.subcommandTerm(sub),
+      helper.subcommandDescription(sub),
+    ]),
+    section('Arguments:', helper.visibleArguments(command), (argument) => [
+      helper.argumentTerm(argument),
+      helper.argumentDescription(argument),
+    ]),
+    ...[...options].map(([heading, group]) =>
+      section(heading, group, (option) => [helper.optionTerm(option), helper.optionDescription(option)]),
+    ),
+  ];
+}
+
+function exits(command: Subcommand): string {
+  if (command.exitList.length === 0) return '';
+  const words = command.exitList.map((exit) => {
+    const [code, meaning] = typeof exit === 'string' ? [exit, exitCodeMeanings[exit]] : exit;
+    return `${String(exitCodes[code])} ${meaning}`;
+  });
+  return `Exit codes: ${words.join(' · ')}`;
+}

@@ -1,0 +1,82 @@
+import { type Command, CommanderError } from 'commander';
+
+import { AgentError } from '../errors.js';
+import { exitCodes } from './exit-codes.js';
+import { Subcommand } from './help.js';
+import type { Io } from './io.js';
+import type { SubcommandEntry, Tool, ToolName } from './subcommands.js';
+
+/**
+ * Parses a command line and runs the subcommand it names. Only that subcommand's file is loaded; the others are
+ * names in a list.
+ */
+export async function runProgram(name: ToolName, tool: Tool, args: readonly string[], io: Io): Promise<void> {
+  const { description, examples, subcommands } = tool;
+  const named = namedSubcommand(args, subcommands);
+  const pages = { out: '', error: '' };
+
+  const program = new Subcommand(name).description(description).examples(...examples);
+  program
+    .option('-V, --version', 'print the version')
+    .helpCommand('help [command]', 'print the page of a command');
+  program.configureOutput({
+    writeOut: (text) => (pages.out += text),
+    writeErr: (text) => (pages.error += text),
+    // Reported by `main`, like every error.
+    outputError: () => undefined,
+    getOutHelpWidth: () => helpWidth(io.stdout.columns),
+    getErrHelpWidth: () => helpWidth(io.stderr.columns),
+  });
+  program.hook('preAction', (_, command) => {
+    io.verbosity = verbosity(command);
+  });
+  for (const entry of subcommands) {
+    const command = entry === named ? (await entry.load())(io) : new Subcommand(entry.name);
+    inherit(command, program);
+    program.addCommand(command.name(entry.name).summary(entry.summary));
+  }
+
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode !== 0 && pages.error === '') throw commandLineError(error, [name, named?.name]);
+    // `--help` is an answer; the same page because no subcommand was named is a complaint.
+    io.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    await io.stdout.write(pages.out);
+    await io.stderr.write(pages.error);
+  }
+}
+
+/** The subcommand that the arguments ask for, or ask help about: no option before it takes a value. */
+function namedSubcommand(
+  args: readonly string[],
+  subcommands: readonly SubcommandEntry[],
+): SubcommandEntry | undefined {
+  const name = args.find((arg) => !arg.startsWith('-') && arg !== 'help');
+  return subcommands.find((entry) => entry.name === name);
+}
+
+/** Long lines are hard to read on a wide terminal, and a page that goes into a file has the width of a page. */
+function helpWidth(columns: number | undefined): number {
+  return Math.min(columns ?? 100, 120);
+}
+
+/** How a subcommand's `-q`, `-v` and `-vv` read: -1, 1, 2. */
+function verbosity(command: Command): number {
+  const { quiet, verbose } = command.opts<{ quiet?: boolean; verbose?: number }>();
+  return quiet === true ? -1 : (verbose ?? 0);
+}
+
+/** A command made apart from its parent gets the parent's way of printing, and so do its own subcommands. */
+function inherit(command: Command, parent: Command): void {
+  command.configureOutput(parent.configureOutput());
+  for (const child of command.commands) inherit(child, command);
+}
+
+function commandLineError(error: CommanderError, names: readonly (string | undefined)[]): AgentError {
+  const [what = 'the command line is wrong', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const page = names.filter((name) => name !== undefined).join(' ');
+  const suggestion = more.map((line) => line.replace(/^\((.*)\)$/, '$1'));
+  return new AgentError('usage', what, { hint: [...suggestion, `see ${page} --help`].join('\n') });
+}

@@ -1,0 +1,39 @@
+import type { Command } from 'commander';
+
+import type { Io } from './io.js';
+
+export type ToolName = 'iothub-device' | 'iothub-service' | 'iothub-emulator';
+
+export interface SubcommandEntry {
+  name: string;
+  /** One line for the list in `--help`. */
+  summary: string;
+  /** Its file, loaded only when it is the one that was asked for: start-up is a feature. */
+  load: () => Promise<(io: Io) => Command>;
+}
+
+export interface Tool {
+  description: string;
+  /** First thing on the help page. */
+  examples: readonly string[];
+  subcommands: readonly SubcommandEntry[];
+}
+
+/** The whole command surface. A subcommand is one file that exports a function from `Io` to `Command`. */
+export const tools: Record<ToolName, Tool> = {
+  'iothub-device': {
+    description: 'Device agent for Azure IoT Hub: telemetry out, commands in, over one AMQP connection.',
+    examples: [],
+    subcommands: [],
+  },
+  'iothub-service': {
+    description: 'The other side of Azure IoT Hub: what an operator does with devices.',
+    examples: [],
+    subcommands: [],
+  },
+  'iothub-emulator': {
+    description: 'A local Azure IoT Hub on loopback, for examples and tests without an account.',
+    examples: [],
+    subcommands: [],
+  },
+};
