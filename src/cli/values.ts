@@ -10,8 +10,8 @@ import { parseDuration, parseSize, parseTime } from '../units.js';
 /** Milliseconds. */
 export const duration = readAs(parseDuration);
 
-/** Milliseconds; undefined for `0`, which means for ever. */
-export const durationOrForever = readAs((text) => parseDuration(text) || undefined);
+/** Milliseconds; Infinity for `0`, which means for ever. */
+export const durationOrForever = readAs((text) => parseDuration(text) || Infinity);
 
 /** Bytes. */
 export const size = readAs(parseSize);

@@ -5,7 +5,7 @@ import { count, duration, durationOrForever, property, size, time } from '../../
 
 test('arguments become values', () => {
   expect(duration('5m')).toBe(300_000);
-  expect([durationOrForever('0'), durationOrForever('1s')]).toEqual([undefined, 1000]);
+  expect([durationOrForever('0'), durationOrForever('1s')]).toEqual([Infinity, 1000]);
   expect(size('1KiB')).toBe(1024);
   expect(time('2026-11-20T05:00:00Z')).toBe(Date.UTC(2026, 10, 20, 5));
   expect(count(1, 10)('7')).toBe(7);
