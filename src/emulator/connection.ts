@@ -1,0 +1,492 @@
+import { randomBytes } from 'node:crypto';
+import type { Duplex } from 'node:stream';
+
+import { covers } from './access.js';
+import type { Grant, Right } from './access.js';
+import { pathOf, routeOf } from './addresses.js';
+import type { Direction, LinkKind, Route } from './addresses.js';
+import { openCbsRequests } from './cbs.js';
+import { openCommandDeliveries, openCommandSending, openFeedback } from './commands.js';
+import { identityKey } from './device.js';
+import type { Device, DeviceOwner } from './device.js';
+import { hubError, refusal } from './errors.js';
+import type { HubError } from './errors.js';
+import { matches } from './faults.js';
+import type { Ending, FaultAction, FaultFilter, Faults, Moment } from './faults.js';
+import type { Hub } from './hub.js';
+import { Inlet, Outlet } from './links.js';
+import type { LinkContext, Transfer } from './links.js';
+import type { LinkFacts, Transport } from './record.js';
+import { Settler } from './settle.js';
+import { openTelemetry } from './telemetry.js';
+import { insides, rhea } from './wire.js';
+import type { Connection, Receiver, Sender, Session } from './wire.js';
+
+/** What the hub says of itself when a connection opens; frame logs of the real one. */
+const openFields = { max_frame_size: 65_536, channel_max: 8191, idle_time_out: 240_000 };
+const maxMessageBytes = 1024 * 1024;
+/** A client that does not answer a close gets this long before its socket goes. */
+const closePatienceMs = 2000;
+
+/**
+ * One client's AMQP connection: its tokens, its sessions and its links. An attach is the centre of it: address →
+ * route → may it? → open; everything else belongs to the link from then on.
+ */
+export class ClientConnection implements DeviceOwner {
+  readonly number: number;
+  readonly transport: Transport;
+  readonly #hub: Hub;
+  readonly #faults: Faults;
+  readonly #socket: Duplex;
+  readonly #amqp: Connection;
+  readonly #links = new Map<Sender | Receiver, Inlet | Outlet>();
+  readonly #sessions = new Map<Session, { number: number; settler: Settler }>();
+  #sessionsOpened = 0;
+  /** By scope and holder: a new token for the same replaces the old one. */
+  readonly #grants = new Map<string, { grant: Grant; cancelExpiry: () => void }>();
+  #tokens = 0;
+
+  constructor(number: number, transport: Transport, socket: Duplex, hub: Hub, faults: Faults) {
+    this.number = number;
+    this.transport = transport;
+    this.#hub = hub;
+    this.#faults = faults;
+    this.#socket = socket;
+    this.#amqp = this.#accept(socket);
+  }
+
+  /** Its sessions, each with its links: what a test asserts the shape of a client by. */
+  get view(): ConnectionView {
+    const links = [...this.#links.values()].map(({ context }) => context);
+    return {
+      number: this.number,
+      transport: this.transport,
+      tokens: this.#tokens,
+      sessions: [...this.#sessions.values()].map(({ number }) => ({
+        number,
+        links: links
+          .filter(({ session }) => session === number)
+          .map(({ facts: { link, direction, deviceId, moduleId } }) => ({
+            link,
+            direction,
+            deviceId,
+            moduleId,
+          })),
+      })),
+    };
+  }
+
+  fault(moment: Moment, context?: LinkContext, whenCleared?: () => void): FaultAction | undefined {
+    return this.#faults.at(moment, context?.facts ?? { connection: this.number }, whenCleared);
+  }
+
+  /** Remembers what a verified token allows, until it expires. */
+  allow(grant: Grant): void {
+    this.#tokens++;
+    const key = grantKey(grant);
+    this.#grants.get(key)?.cancelExpiry();
+    const end = grant.expiresAt + this.#hub.tokenGraceMs;
+    const cancelExpiry = this.#hub.clock.at(end, () => {
+      this.#grants.delete(key);
+      this.#detachUncovered();
+    });
+    this.#grants.set(key, { grant, cancelExpiry });
+  }
+
+  /** The outgoing half of a request-and-response pair, by what distinguishes the pairs of a connection. */
+  outletOf(kind: LinkKind, belongs: (context: LinkContext) => boolean): Outlet | undefined {
+    return [...this.#links.values()].find(
+      (link): link is Outlet =>
+        link instanceof Outlet && link.context.route.kind === kind && belongs(link.context),
+    );
+  }
+
+  /** Another connection speaks for the device now, or nobody may. */
+  yield(device: Device, why: HubError): void {
+    for (const [link, { context }] of [...this.#links]) {
+      if (context.device === device) this.#detach(link, why);
+    }
+  }
+
+  /** Does an ending to what matches; returns to how many. */
+  end(ending: Ending, filter: FaultFilter): number {
+    const links = [...this.#links].filter(([, { context }]) => matches(filter, context.facts));
+    if (ending.act === 'detach') {
+      for (const [link] of links) this.#detach(link, faultError(ending, this.#hub.now()));
+      return links.length;
+    }
+    const concerned =
+      filter.link === undefined && filter.direction === undefined && filter.deviceId === undefined
+        ? matches({ ...filter }, { connection: this.number })
+        : links.length > 0;
+    if (!concerned) return 0;
+    if (ending.act === 'end') {
+      const sessions =
+        links.length > 0 ? new Set(links.map(([link]) => link.session)) : new Set(this.#sessions.keys());
+      for (const session of sessions) session.end(faultError(ending, this.#hub.now()));
+      return sessions.size;
+    }
+    this.#endConnection(ending);
+    return 1;
+  }
+
+  /** Closes cleanly; the socket goes when the client has answered, or soon. */
+  close(error?: HubError): void {
+    this.#amqp.close(error);
+    setTimeout(() => {
+      this.#socket.destroy();
+    }, closePatienceMs).unref();
+  }
+
+  drop(): void {
+    this.#socket.destroy();
+  }
+
+  #accept(socket: Duplex): Connection {
+    const container = rhea.create_container({ id: `DeviceGateway_${randomBytes(16).toString('hex')}` });
+    const amqp = container.create_connection({
+      ...openFields,
+      port: 0,
+      receiver_options: { credit_window: 0, autoaccept: false, autosettle: false },
+      sender_options: { autosettle: false, treat_modified_as_released: false },
+    } as never);
+    this.#offerSasl(container.sasl_server_mechanisms as SaslMechanisms);
+    this.#listen(amqp);
+    socket.once('close', () => {
+      this.#gone();
+    });
+    this.#hub.record.add({ event: 'connected', connection: this.number, transport: this.transport });
+    (amqp as unknown as { accept(socket: Duplex): void }).accept(socket);
+    return amqp;
+  }
+
+  /** None (Node, C#), ANONYMOUS (Event Hubs), MSSBCBS (C) and PLAIN with a token (Python) all come in. */
+  #offerSasl(mechanisms: SaslMechanisms): void {
+    mechanisms.enable_anonymous();
+    mechanisms['MSSBCBS'] = () => ({
+      outcome: undefined as boolean | undefined,
+      start() {
+        this.outcome = true;
+      },
+    });
+  }
+
+  #listen(amqp: Connection): void {
+    const nothing = (): void => {
+      // What ends is noticed by the socket's close; rhea prints what nobody listens to.
+    };
+    const quiet = ['disconnected', 'connection_error', 'session_error', 'sender_error', 'receiver_error'];
+    for (const event of [...quiet, 'error', 'protocol_error']) amqp.on(event, nothing);
+    amqp.on('connection_open', () => {
+      const fault = this.fault('open');
+      if (fault) this.#endConnectionBy(fault);
+    });
+    amqp.on('session_open', ({ session }: { session: Session }) => {
+      this.#sessions.set(session, { number: ++this.#sessionsOpened, settler: new Settler() });
+    });
+    amqp.on('session_close', ({ session }: { session: Session }) => {
+      this.#sessionGone(session);
+    });
+    amqp.on('receiver_open', ({ receiver }: { receiver: Receiver }) => {
+      this.#attached(receiver, 'out', receiver.target);
+    });
+    amqp.on('sender_open', ({ sender }: { sender: Sender }) => {
+      this.#attached(sender, 'in', sender.source);
+    });
+    amqp.on('receiver_close', ({ receiver }: { receiver: Receiver }) => {
+      this.#linkGone(receiver, 'client');
+    });
+    amqp.on('sender_close', ({ sender }: { sender: Sender }) => {
+      this.#linkGone(sender, 'client');
+    });
+  }
+
+  #attached(link: Sender | Receiver, direction: Direction, terminus: { address?: string } | null): void {
+    const address = terminus?.address ?? '';
+    const path = pathOf(address);
+    const route = routeOf(address, direction);
+    const facts = this.#factsOf(link, direction, route);
+    if (route === undefined) {
+      const text = `The link address '${address}' did not match any of the expected formats.`;
+      this.#refuse(link, facts, address, refusal('address-unknown', text, this.#hub.now()));
+      return;
+    }
+    const device = 'deviceId' in route ? this.#deviceOf(route, path) : undefined;
+    const context: LinkContext = {
+      connection: this,
+      route,
+      session: facts.session,
+      direction,
+      device,
+      properties: (insides(link).remote.attach?.['properties'] ?? {}) as Record<string, unknown>,
+      settler: this.#sessionOf(link).settler,
+      facts,
+    };
+    const fault = this.fault('attach', context);
+    if (fault?.act === 'refuse') {
+      this.#refuse(
+        link,
+        facts,
+        address,
+        faultError(fault, this.#hub.now()) ?? internalError(this.#hub.now()),
+      );
+      return;
+    }
+    if (fault?.act === 'say-nothing') {
+      withholdAttach(link);
+      return;
+    }
+    const error = this.#objectionTo(route, path, device);
+    if (error) this.#refuse(link, facts, address, error);
+    else this.#open(link, context, address);
+    if (fault) this.#perform(fault, link);
+  }
+
+  /** Why a link may not be opened, if it may not. */
+  #objectionTo(route: Route, path: readonly string[], device: Device | undefined): HubError | undefined {
+    const now = this.#hub.now();
+    if (route.kind === 'cbs') return undefined;
+    const right: Right = 'deviceId' in route ? 'DeviceConnect' : 'ServiceConnect';
+    const scope = route.kind === 'management' ? ['$management'] : path;
+    const allowed = [...this.#grants.values()].some(({ grant }) => grantCovers(grant, right, scope, device));
+    if ('deviceId' in route && device === undefined) {
+      const text = `there is no device ${identityKey(route)}`;
+      return allowed ? refusal('device-unknown', text, now) : refusal('unauthorized', text, now);
+    }
+    if (!allowed) {
+      const text = `no valid token on this connection allows ${right} on /${path.join('/')}`;
+      return refusal('unauthorized', text, now);
+    }
+    return device?.status === 'disabled' ? this.#hub.disabledError(device) : undefined;
+  }
+
+  #open(link: Sender | Receiver, context: LinkContext, address: string): void {
+    const { local, remote } = insides(link);
+    link.set_source(link.source);
+    link.set_target(link.target);
+    const theirLimit = Number(remote.attach?.['max_message_size'] ?? 0);
+    local.attach['max_message_size'] =
+      theirLimit > 0 ? Math.min(theirLimit, maxMessageBytes) : maxMessageBytes;
+    local.attach['snd_settle_mode'] = remote.attach?.['snd_settle_mode'];
+    local.attach['rcv_settle_mode'] = remote.attach?.['rcv_settle_mode'];
+    this.#takeOver(link, context);
+    this.#hub.record.add({ event: 'attached', ...context.facts, name: link.name, address });
+    if (context.direction === 'out') this.#openInlet(link as Receiver, context);
+    else this.#openOutlet(link as Sender, context);
+  }
+
+  #openInlet(link: Receiver, context: LinkContext): void {
+    const take = takers[context.route.kind]?.(context, this.#hub);
+    const inlet = new Inlet(link, context, this.#hub.settings.creditWindow, (transfer) => {
+      const fault = this.fault(context.route.kind === 'cbs' ? 'put-token' : 'transfer', context);
+      if (fault && this.#takesPlace(fault, link)) return;
+      if (take) take(transfer, fault);
+      else transfer.settle({ outcome: 'accepted' });
+    });
+    this.#links.set(link, inlet);
+  }
+
+  #openOutlet(link: Sender, context: LinkContext): void {
+    const outlet = new Outlet(link, context);
+    this.#links.set(link, outlet);
+    givers[context.route.kind]?.(outlet, this.#hub);
+  }
+
+  /** True when the fault has taken the transfer's place and nothing else shall happen to it. */
+  #takesPlace(fault: FaultAction, link: Receiver): boolean {
+    switch (fault.act) {
+      case 'detach':
+      case 'end':
+      case 'close':
+      case 'drop':
+      case 'freeze':
+        this.#perform(fault, link);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /** Another link of the same kind, here or on another connection of the device, gives way to the newest. */
+  #takeOver(newest: Sender | Receiver, context: LinkContext): void {
+    const { device } = context;
+    if (device === undefined) return;
+    const now = this.#hub.now();
+    const why = refusal(
+      'taken-over',
+      `a newer connection of ${identityKey(device)} has taken this link`,
+      now,
+    );
+    if (device.owner !== undefined && device.owner !== this) device.owner.yield(device, why);
+    device.owner = this;
+    for (const [link, { context: older }] of [...this.#links]) {
+      const same = older.device === device && older.route.kind === context.route.kind;
+      if (link !== newest && same && older.direction === context.direction) this.#detach(link, why);
+    }
+  }
+
+  #refuse(link: Sender | Receiver, facts: LinkFacts, address: string, error: HubError): void {
+    const { condition, description } = error;
+    this.#hub.record.add({ event: 'refused', ...facts, address, condition, reason: description });
+    link.close(error);
+  }
+
+  #detach(link: Sender | Receiver, error: HubError | undefined): void {
+    link.close(error);
+    this.#linkGone(link, 'hub', error?.condition);
+  }
+
+  #detachUncovered(): void {
+    const why = refusal('token-invalid', 'Token Invalid.', this.#hub.now());
+    for (const [link, { context }] of [...this.#links]) {
+      const address = (context.direction === 'out' ? link.target : link.source) as {
+        address?: string;
+      } | null;
+      const objection = this.#objectionTo(context.route, pathOf(address?.address ?? ''), context.device);
+      if (objection) this.#detach(link, why);
+    }
+  }
+
+  #perform(fault: FaultAction, link: Sender | Receiver): void {
+    const error = faultError(fault, this.#hub.now());
+    if (fault.act === 'detach') this.#detach(link, error);
+    else if (fault.act === 'end') link.session.end(error);
+    else this.#endConnectionBy(fault);
+  }
+
+  #endConnectionBy(fault: FaultAction): void {
+    if (fault.act === 'close' || fault.act === 'drop' || fault.act === 'freeze') this.#endConnection(fault);
+  }
+
+  #endConnection(ending: Ending): void {
+    if (ending.act === 'close') this.close(faultError(ending, this.#hub.now()));
+    else if (ending.act === 'drop') this.drop();
+    else if (ending.act === 'freeze') {
+      this.#socket.removeAllListeners('data');
+      this.#socket.pause();
+      Object.assign(this.#amqp, { socket_ready: false });
+    }
+  }
+
+  #linkGone(link: Sender | Receiver, by: 'client' | 'hub', condition?: string): void {
+    const open = this.#links.get(link);
+    if (open === undefined) return;
+    this.#links.delete(link);
+    this.#hub.record.add({ event: 'detached', ...open.context.facts, by, condition });
+    open.closed();
+  }
+
+  #sessionGone(session: Session): void {
+    this.#sessions.delete(session);
+    for (const link of [...this.#links.keys()]) {
+      if (link.session === session) this.#linkGone(link, 'client');
+    }
+  }
+
+  #gone(): void {
+    for (const link of [...this.#links.keys()]) this.#linkGone(link, 'client');
+    for (const { cancelExpiry } of this.#grants.values()) cancelExpiry();
+    for (const device of this.#hub.devices) if (device.owner === this) device.owner = undefined;
+    this.#sessions.clear();
+    this.#hub.record.add({ event: 'disconnected', connection: this.number });
+  }
+
+  #sessionOf(link: Sender | Receiver): { number: number; settler: Settler } {
+    return this.#sessions.get(link.session) ?? { number: 0, settler: new Settler() };
+  }
+
+  #factsOf(link: Sender | Receiver, direction: Direction, route: Route | undefined): LinkFacts {
+    const facts = {
+      connection: this.number,
+      session: this.#sessionOf(link).number,
+      link: route?.kind ?? 'unknown',
+      direction,
+    } as const;
+    return route !== undefined && 'deviceId' in route
+      ? { ...facts, deviceId: route.deviceId, moduleId: route.moduleId }
+      : facts;
+  }
+
+  /** The Node SDK writes ids into addresses as they are, others percent-encode them. */
+  #deviceOf(route: { deviceId: string; moduleId?: string | undefined }, path: string[]): Device | undefined {
+    const asWritten = path[2]?.toLowerCase() === 'modules' ? path[3] : undefined;
+    return this.#hub.find(route.deviceId, route.moduleId) ?? this.#hub.find(path[1] ?? '', asWritten);
+  }
+}
+
+export interface ConnectionView {
+  number: number;
+  transport: Transport;
+  /** Tokens that were accepted on it. */
+  tokens: number;
+  sessions: {
+    number: number;
+    links: LinkView[];
+  }[];
+}
+
+export interface LinkView {
+  link: LinkKind;
+  direction: Direction;
+  deviceId?: string | undefined;
+  moduleId?: string | undefined;
+}
+
+/** What takes the transfers of a link that a client sends on. */
+type OpenInlet = (
+  context: LinkContext,
+  hub: Hub,
+) => (transfer: Transfer, fault: FaultAction | undefined) => void;
+
+const takers: Partial<Record<LinkKind, OpenInlet>> = {
+  cbs: openCbsRequests,
+  telemetry: openTelemetry,
+  send: openCommandSending,
+};
+
+/** What feeds a link that a client receives from. */
+const givers: Partial<Record<LinkKind, (outlet: Outlet, hub: Hub) => void>> = {
+  commands: openCommandDeliveries,
+  feedback: openFeedback,
+};
+
+interface SaslMechanisms {
+  enable_anonymous(): void;
+  enable_plain(check: (user: string, password: string) => boolean): void;
+  [mechanism: string]: unknown;
+}
+
+function grantKey({ scope, holder }: Grant): string {
+  return `${holder.kind}:${scope.join('/')}`;
+}
+
+function grantCovers(
+  { scope, holder }: Grant,
+  right: Right,
+  path: readonly string[],
+  device: Device | undefined,
+): boolean {
+  if (holder.kind === 'policy') return holder.rights.includes(right) && covers(scope, path);
+  if (right !== 'DeviceConnect' || device === undefined) return false;
+  // Of the identity that the token was made for, not of one that was registered under its name since.
+  const ofItsDevice = holder.device.moduleId === undefined && device.moduleId !== undefined;
+  const own = holder.device === device || (ofItsDevice && holder.device.deviceId === device.deviceId);
+  return own && covers(scope, path);
+}
+
+/** The error of a fault, or none when it names no condition. */
+function faultError(fault: FaultAction, now: number): HubError | undefined {
+  if (!('condition' in fault)) return undefined;
+  const { condition, description } = fault;
+  if (description !== undefined) return { condition, description };
+  return hubError(condition, 500_001, 'a fault was asked for', now);
+}
+
+function internalError(now: number): HubError {
+  return refusal('internal', 'a fault was asked for', now);
+}
+
+/** rhea answers an attach by itself at the end of the tick; this takes the answer back. */
+function withholdAttach(link: Sender | Receiver): void {
+  Object.assign((link as unknown as { state: object }).state, { local_open: false, open_requests: 0 });
+}

@@ -1,0 +1,224 @@
+import type { Clock } from '../clock.js';
+import { AgentError } from '../errors.js';
+import type { DeviceId } from '../model.js';
+import type { CertificateAndKey } from './certificates.js';
+import { ClientConnection } from './connection.js';
+import type { ConnectionView } from './connection.js';
+import type { Authentication, Device } from './device.js';
+import { identityKey } from './device.js';
+import { Faults } from './faults.js';
+import { Hub } from './hub.js';
+import { listenTls } from './listener.js';
+import type { Listener } from './listener.js';
+import type { HubRecord, RecordEntry, Transport, WaitOptions } from './record.js';
+import { defaultSettings, wellKnownKey } from './settings.js';
+import type { HubSettings } from './settings.js';
+import { StateDirectory } from './state.js';
+
+export type { ConnectionView, Device, HubRecord, RecordEntry };
+export type { ActiveFault, Fault, FaultAction, FaultFilter, Faults } from './faults.js';
+export type { HubSettings } from './settings.js';
+
+export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> {
+  commands?: Partial<HubSettings['commands']>;
+  /** AMQP over TLS. Default 0: a free one. */
+  port?: number;
+  /** Address to listen on. Default 127.0.0.1. */
+  host?: string;
+  /** Devices to register. */
+  devices?: readonly string[];
+  /** Where the certificate authority is kept; a new one is made each time without it. */
+  stateDirectory?: string;
+  clock?: Clock;
+}
+
+/** Starts a local IoT Hub; it is ready when the promise resolves. `await using` stops it at the end of the scope. */
+export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
+  const { port = 0, host = '127.0.0.1', devices = [], stateDirectory, commands, ...given } = options;
+  const settings: HubSettings = {
+    ...defaultSettings,
+    ...given,
+    commands: { ...defaultSettings.commands, ...commands },
+  };
+  if (!isLoopback(host) && settings.key === wellKnownKey) {
+    throw new AgentError('config', `the well-known key is not for ${host}, which others can reach`, {
+      hint: 'give the hub a key of its own, or listen on 127.0.0.1',
+    });
+  }
+  const state = stateDirectory === undefined ? undefined : await StateDirectory.open(stateDirectory);
+  const authority = await certificateAuthority(state, settings.clock);
+  const server = await serverCertificate(authority, settings);
+  const emulator = new Emulator(new Hub(settings), authority.certificate);
+  for (const deviceId of devices) emulator.addDevice({ deviceId });
+  await emulator.listen(server, port, host);
+  return emulator;
+}
+
+export class Emulator implements AsyncDisposable {
+  /** PEM of the certificate authority that signed the emulator's certificate. */
+  readonly ca: string;
+  readonly faults: Faults;
+  readonly #hub: Hub;
+  readonly #connections = new Set<ClientConnection>();
+  readonly #listeners: Listener[] = [];
+  #port = 0;
+  #connectionsAccepted = 0;
+
+  /** Not for use: `startEmulator` makes them. */
+  constructor(hub: Hub, ca: string) {
+    this.#hub = hub;
+    this.ca = ca;
+    this.faults = new Faults(
+      (ending, filter) => {
+        let ended = 0;
+        for (const connection of [...this.#connections]) ended += connection.end(ending, filter);
+        return ended;
+      },
+      (fault) => {
+        hub.record.add({ event: 'fault', fault: JSON.stringify(fault) });
+      },
+    );
+  }
+
+  /** AMQP over TLS. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Name and port, as connection strings carry them. */
+  get hostName(): string {
+    return `${this.#hub.settings.hubName}:${this.#port}`;
+  }
+
+  /** Everything that happened, in order. */
+  get record(): HubRecord {
+    return this.#hub.record;
+  }
+
+  /** The connections that are open now, with their sessions and links. */
+  get connections(): ConnectionView[] {
+    return [...this.#connections].map(({ view }) => view);
+  }
+
+  /** Waits until `found` gives something true of the record. */
+  async waitFor<Found>(found: (record: HubRecord) => Found, options?: WaitOptions) {
+    return await this.#hub.record.waitFor(found, options);
+  }
+
+  /** Moves the hub's clock: locks, expiry and tokens follow at once. */
+  jumpClock(ms: number): void {
+    this.#hub.clock.jump(ms);
+  }
+
+  addDevice(id: DeviceId | string, authentication?: Authentication): Device {
+    return this.#hub.add(typeof id === 'string' ? { deviceId: id } : id, authentication);
+  }
+
+  removeDevice(id: DeviceId | string): boolean {
+    return this.#hub.remove(typeof id === 'string' ? { deviceId: id } : id);
+  }
+
+  setDeviceStatus(id: DeviceId | string, status: 'enabled' | 'disabled'): void {
+    this.#hub.setStatus(this.device(id), status);
+  }
+
+  /** A registered identity; a `no-device` error when there is none. */
+  device(id: DeviceId | string): Device {
+    const identity = typeof id === 'string' ? { deviceId: id } : id;
+    const device = this.#hub.find(identity.deviceId, identity.moduleId);
+    if (device === undefined)
+      throw new AgentError('no-device', `no device ${identityKey(identity)} is registered`);
+    return device;
+  }
+
+  /** How many commands wait for a device, delivered but unsettled ones among them. */
+  queueDepth(id: DeviceId | string): number {
+    return this.device(id).mailbox.depth;
+  }
+
+  deviceConnectionString(deviceId: string, moduleId?: string): string {
+    const { authentication } = this.device({ deviceId, moduleId });
+    const module = moduleId === undefined ? '' : `;ModuleId=${moduleId}`;
+    const credential =
+      authentication.type === 'sas' ? `SharedAccessKey=${authentication.primaryKey}` : 'x509=true';
+    return `HostName=${this.hostName};DeviceId=${deviceId}${module};${credential}`;
+  }
+
+  /** Of the policy `iothubowner`, or another one. */
+  serviceConnectionString(policyName = 'iothubowner'): string {
+    return `HostName=${this.hostName};SharedAccessKeyName=${policyName};SharedAccessKey=${this.#policyKey(policyName)}`;
+  }
+
+  get eventHubConnectionString(): string {
+    const key = `SharedAccessKeyName=service;SharedAccessKey=${this.#policyKey('service')}`;
+    return `Endpoint=sb://${this.hostName}/;${key};EntityPath=${this.#hub.settings.eventHubName}`;
+  }
+
+  /** Not for use: part of starting. */
+  async listen(tls: CertificateAndKey, port: number, host: string): Promise<void> {
+    const options = { key: tls.key, cert: tls.certificate, port, host, faults: this.faults };
+    const listener = await listenTls(options, (socket) => {
+      this.#accept(socket, 'tls');
+    });
+    this.#listeners.push(listener);
+    this.#port = listener.port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const connection of this.#connections) connection.drop();
+    for (const listener of this.#listeners) await listener[Symbol.asyncDispose]();
+    this.#hub.stop();
+  }
+
+  #accept(socket: ConstructorParameters<typeof ClientConnection>[2], transport: Transport): void {
+    const number = ++this.#connectionsAccepted;
+    const connection = new ClientConnection(number, transport, socket, this.#hub, this.faults);
+    this.#connections.add(connection);
+    socket.once('close', () => this.#connections.delete(connection));
+  }
+
+  #policyKey(name: string): string {
+    const policy = this.#hub.policies.get(name);
+    if (policy === undefined) throw new AgentError('usage', `there is no policy "${name}"`);
+    return policy.primaryKey;
+  }
+}
+
+async function certificateAuthority(
+  state: StateDirectory | undefined,
+  clock: Clock,
+): Promise<CertificateAndKey> {
+  const [certificate, key] = [await state?.read('ca.pem'), await state?.read('ca.key')];
+  if (certificate !== undefined && key !== undefined) return { certificate, key };
+  const { makeCertificate } = await import('./certificates.js');
+  const authority = await makeCertificate({
+    commonName: 'iothub-emulator CA',
+    usage: 'authority',
+    now: clock.now(),
+  });
+  await state?.write('ca.key', authority.key);
+  await state?.write('ca.pem', authority.certificate);
+  return authority;
+}
+
+async function serverCertificate(
+  issuer: CertificateAndKey,
+  { hostNames, hubName, clock }: HubSettings,
+): Promise<CertificateAndKey> {
+  const { makeCertificate } = await import('./certificates.js');
+  const names = new Set([hubName, ...hostNames.map((name) => name.replace(/^\[|\]$/g, ''))]);
+  // The certificate is read by the clients' clocks, not by the hub's.
+  const now = Math.min(clock.now(), Date.now());
+  return await makeCertificate({
+    commonName: hubName,
+    issuer,
+    hostNames: [...names, '::1'],
+    usage: 'server',
+    days: 825,
+    now,
+  });
+}
+
+function isLoopback(host: string): boolean {
+  return ['localhost', '::1'].includes(host) || host.startsWith('127.');
+}

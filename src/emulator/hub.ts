@@ -1,0 +1,205 @@
+import { hubLimits } from '../model.js';
+import type { DeviceId, SendOutcome } from '../model.js';
+import { covers, derivedKey, policyRights } from './access.js';
+import type { KeyRing, Policy } from './access.js';
+import { decoded, pathOf } from './addresses.js';
+import { HubClock } from './clock.js';
+import { identityKey, newEtag, newGenerationId } from './device.js';
+import type { Authentication, Device } from './device.js';
+import { refusal } from './errors.js';
+import type { HubError } from './errors.js';
+import { Feedback } from './feedback.js';
+import { Mailbox } from './mailbox.js';
+import type { DeadReason, Entry } from './mailbox.js';
+import { countedBytes } from './message.js';
+import type { HubMessage } from './message.js';
+import { HubRecord } from './record.js';
+import type { RecordedMessage } from './record.js';
+import type { HubSettings } from './settings.js';
+
+/** The hub itself, without its wire: who exists, what waits for whom, and what happened. */
+export class Hub implements KeyRing {
+  readonly settings: HubSettings;
+  readonly clock: HubClock;
+  readonly record: HubRecord;
+  readonly policies: ReadonlyMap<string, Policy>;
+  readonly feedback: Feedback;
+  readonly #devices = new Map<string, Device>();
+
+  constructor(settings: HubSettings) {
+    this.settings = settings;
+    this.clock = new HubClock(settings.clock);
+    this.record = new HubRecord(() => this.clock.now(), settings.recordLimit);
+    this.policies = new Map(
+      Object.entries(policyRights).map(([name, rights]) => [
+        name,
+        { name, rights, primaryKey: settings.key, secondaryKey: derivedKey(settings.key, 'secondary') },
+      ]),
+    );
+    this.feedback = new Feedback(this);
+  }
+
+  now(): number {
+    return this.clock.now();
+  }
+
+  get tokenGraceMs(): number {
+    return this.settings.tokenGraceMs;
+  }
+
+  knowsHost(host: string): boolean {
+    const name = host.replace(/:\d+$/, '').toLowerCase();
+    return this.settings.hostNames.includes(name);
+  }
+
+  get devices(): Iterable<Device> {
+    return this.#devices.values();
+  }
+
+  find(deviceId: string, moduleId?: string): Device | undefined {
+    return this.#devices.get(identityKey({ deviceId, moduleId }));
+  }
+
+  /** Registers a device, or a module of one; its keys are derived from the hub's when none are given. */
+  add(id: DeviceId, authentication?: Authentication): Device {
+    const key = identityKey(id);
+    const device: Device = {
+      deviceId: id.deviceId,
+      moduleId: id.moduleId,
+      generationId: newGenerationId(this.now()),
+      etag: newEtag(),
+      status: 'enabled',
+      authentication: authentication ?? {
+        type: 'sas',
+        primaryKey: derivedKey(this.settings.key, key),
+        secondaryKey: derivedKey(this.settings.key, `${key}/secondary`),
+      },
+      mailbox: new Mailbox<HubMessage>(
+        { ...this.settings.commands, capacity: hubLimits.commandQueueDepth },
+        this.clock,
+        (entry, reason) => {
+          this.#commandDied(device, entry, reason);
+        },
+      ),
+    };
+    this.#devices.set(key, device);
+    return device;
+  }
+
+  /** Takes an identity away, its modules and its waiting commands with it, and its links. */
+  remove(id: DeviceId): boolean {
+    const device = this.find(id.deviceId, id.moduleId);
+    if (device === undefined) return false;
+    const gone =
+      id.moduleId === undefined
+        ? [...this.#devices.values()].filter(({ deviceId }) => deviceId === id.deviceId)
+        : [device];
+    for (const each of gone) {
+      this.#devices.delete(identityKey(each));
+      each.mailbox.stop();
+      each.owner?.yield(
+        each,
+        refusal('device-unknown', `device ${identityKey(each)} was deleted`, this.now()),
+      );
+    }
+    return true;
+  }
+
+  /** Enables or disables; a disabled device loses its links. */
+  setStatus(device: Device, status: Device['status'], reason?: string): void {
+    device.status = status;
+    device.statusReason = reason;
+    device.etag = newEtag();
+    if (status === 'disabled') device.owner?.yield(device, this.disabledError(device));
+  }
+
+  disabledError(device: Device): HubError {
+    return refusal('device-disabled', `device ${identityKey(device)} is disabled`, this.now());
+  }
+
+  /** Device-to-cloud messages of one transfer: all are kept for those who read events, or none. */
+  takeTelemetry(_device: Device, messages: readonly HubMessage[]): SendOutcome {
+    const bytes = messages.reduce((sum, message) => sum + countedBytes(message), 0);
+    if (bytes > hubLimits.telemetryBytes) {
+      return this.#rejected(
+        'message-too-large',
+        `${bytes} bytes are more than the 256 KB of a message or batch`,
+      );
+    }
+    return { outcome: 'accepted' };
+  }
+
+  /** A cloud-to-device message from a service: into the mailbox that its `to` names. */
+  takeCommand(message: HubMessage): { outcome: SendOutcome; device?: Device | undefined } {
+    const id = message.to === undefined ? undefined : recipientOf(message.to);
+    if (id === undefined) {
+      return {
+        outcome: this.#rejected('argument-invalid', `"${message.to ?? ''}" is not the address of a device`),
+      };
+    }
+    const device = this.find(id.deviceId, id.moduleId);
+    if (device === undefined) {
+      return { outcome: this.#rejected('device-unknown', `there is no device ${identityKey(id)}`) };
+    }
+    return { outcome: this.#enqueueCommand(device, message), device };
+  }
+
+  stop(): void {
+    this.clock.stop();
+  }
+
+  #enqueueCommand(device: Device, message: HubMessage): SendOutcome {
+    if (countedBytes(message) > hubLimits.commandBytes) {
+      return this.#rejected('message-too-large', 'a cloud-to-device message may have 64 KB');
+    }
+    const now = this.now();
+    const expiresAt = message.expiresAt ?? now + this.settings.defaultTtlMs;
+    if (expiresAt <= now) return this.#rejected('expiry-invalid', 'the message has expired already');
+    if (device.mailbox.enqueue(message, expiresAt) === 'full') {
+      const depth = hubLimits.commandQueueDepth;
+      return this.#rejected('queue-full', `${depth} messages wait for this device; it may have no more`);
+    }
+    return { outcome: 'accepted' };
+  }
+
+  #commandDied(
+    device: Device,
+    { item, sequenceNumber, deliveryCount }: Entry<HubMessage>,
+    reason: DeadReason,
+  ): void {
+    const { deviceId, moduleId } = device;
+    const { messageId } = item;
+    this.record.add({
+      event: 'dead-letter',
+      deviceId,
+      moduleId,
+      reason,
+      messageId,
+      sequenceNumber,
+      deliveryCount,
+    });
+    this.feedback.report(device, item, reason);
+  }
+
+  #rejected(kind: Parameters<typeof refusal>[0], message: string): SendOutcome {
+    const { condition, description } = refusal(kind, message, this.now());
+    return { outcome: 'rejected', condition, description };
+  }
+}
+
+/** The device that a cloud-to-device message's `to` names: `/devices/{id}[/modules/{id}]/messages/devicebound`. */
+function recipientOf(to: string): DeviceId | undefined {
+  const path = pathOf(to);
+  const [, id, , module] = path;
+  if (id === undefined) return undefined;
+  if (covers(path, ['devices', id, 'messages', 'devicebound'])) return { deviceId: decoded(id) };
+  if (module === undefined || !covers(path, ['devices', id, 'modules', module, 'messages', 'devicebound'])) {
+    return undefined;
+  }
+  return { deviceId: decoded(id), moduleId: decoded(module) };
+}
+
+/** A message as the record shows it. */
+export function recorded({ id: _id, correlation: _correlation, ...message }: HubMessage): RecordedMessage {
+  return message;
+}

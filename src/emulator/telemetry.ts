@@ -1,0 +1,62 @@
+import type { SendOutcome } from '../model.js';
+import type { FaultAction } from './faults.js';
+import { recorded } from './hub.js';
+import type { Hub } from './hub.js';
+import type { LinkContext, Transfer } from './links.js';
+import { fromWire } from './message.js';
+import type { HubMessage, WireMessage } from './message.js';
+import { outcomeOf } from './outcomes.js';
+import { rhea } from './wire.js';
+
+/** A transfer with this message-format is a batch: data sections, each a whole encoded message. */
+const batchFormat = 0x80013700;
+
+/** Device-to-cloud messages, single or in batches. A batch gets one disposition: all of it or nothing. */
+export function openTelemetry(
+  context: LinkContext,
+  hub: Hub,
+): (transfer: Transfer, fault?: FaultAction) => void {
+  const { device, connection } = context;
+  return (transfer, fault) => {
+    if (device === undefined) return;
+    const { deviceId, moduleId } = device;
+    const messages = messagesOf(transfer);
+    const forced = fault && outcomeOf(fault, hub.now());
+    const outcome = forced ?? hub.takeTelemetry(device, messages);
+    for (const message of messages) {
+      hub.record.add({
+        event: 'telemetry',
+        connection: connection.number,
+        deviceId,
+        moduleId,
+        ...recorded(message),
+        outcome,
+      });
+    }
+    answer(transfer, outcome, fault, hub);
+  };
+}
+
+function messagesOf({ content, format }: Transfer): HubMessage[] {
+  if (!Buffer.isBuffer(content)) return [fromWire(content)];
+  const outer = rhea.message.decode(content) as unknown as WireMessage;
+  if (format !== batchFormat) return [fromWire(outer)];
+  const sections = (outer.body as { content?: unknown } | undefined)?.content;
+  const parts = (Array.isArray(sections) ? sections : [sections]).filter((part) => Buffer.isBuffer(part));
+  return parts.map((part) => fromWire(rhea.message.decode(part) as unknown as WireMessage));
+}
+
+/** Settles now, later, or never. */
+export function answer(
+  transfer: Transfer,
+  outcome: SendOutcome | { outcome: 'none' },
+  fault: FaultAction | undefined,
+  hub: Hub,
+): void {
+  if (outcome.outcome === 'none') return;
+  if (fault?.act === 'delay') {
+    hub.clock.at(hub.now() + fault.ms, () => {
+      transfer.settle(outcome);
+    });
+  } else transfer.settle(outcome);
+}
