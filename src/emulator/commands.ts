@@ -84,7 +84,10 @@ function push(outlet: Outlet, mailbox: Mailbox<HubMessage>, { encode, delivered,
   const consumer = {
     hasRoom: () => outlet.room > 0,
     deliver: (locked: Locked<HubMessage>) => {
+      const { connection } = outlet.context;
+      const fault = connection.fault('delivery', outlet.context);
       delivered?.(locked);
+      if (fault?.act === 'say-nothing' || (fault && connection.suffer(fault, outlet.context))) return;
       outlet.send(encode(locked), locked.tag, (outcome) => {
         const lockLost = !mailbox.holds(locked.token);
         settled?.(locked, outcome, lockLost);

@@ -11,7 +11,7 @@ import { identityKey } from './device.js';
 import type { Device, DeviceOwner } from './device.js';
 import { hubError, refusal } from './errors.js';
 import type { HubError } from './errors.js';
-import { matches } from './faults.js';
+import { isEnding, matches } from './faults.js';
 import type { Ending, FaultAction, FaultFilter, Faults, Moment } from './faults.js';
 import type { Hub } from './hub.js';
 import { Inlet, Outlet } from './links.js';
@@ -130,6 +130,17 @@ export class ClientConnection implements DeviceOwner {
     return 1;
   }
 
+  /** Does the ending that a fault asks for to a link, its session or all; false when the fault is no ending. */
+  suffer(fault: FaultAction, context: LinkContext): boolean {
+    if (!isEnding(fault)) return false;
+    const [link] = [...this.#links].find(([, open]) => open.context === context) ?? [];
+    const error = faultError(fault, this.#hub.now());
+    if (fault.act === 'detach' && link) this.#detach(link, error);
+    else if (fault.act === 'end' && link) link.session.end(error);
+    else this.#endConnection(fault);
+    return true;
+  }
+
   /** Closes cleanly; the socket goes when the client has answered, or soon. */
   close(error?: HubError): void {
     this.#amqp.close(error);
@@ -179,7 +190,7 @@ export class ClientConnection implements DeviceOwner {
     for (const event of [...quiet, 'error', 'protocol_error']) amqp.on(event, nothing);
     amqp.on('connection_open', () => {
       const fault = this.fault('open');
-      if (fault) this.#endConnectionBy(fault);
+      if (fault && isEnding(fault)) this.#endConnection(fault);
     });
     amqp.on('session_open', ({ session }: { session: Session }) => {
       this.#sessions.set(session, { number: ++this.#sessionsOpened, settler: new Settler() });
@@ -239,7 +250,7 @@ export class ClientConnection implements DeviceOwner {
     const error = this.#objectionTo(route, path, device);
     if (error) this.#refuse(link, facts, address, error);
     else this.#open(link, context, address);
-    if (fault) this.#perform(fault, link);
+    if (fault) this.suffer(fault, context);
   }
 
   /** Why a link may not be opened, if it may not. */
@@ -279,7 +290,7 @@ export class ClientConnection implements DeviceOwner {
     const take = takers[context.route.kind]?.(context, this.#hub);
     const inlet = new Inlet(link, context, this.#hub.settings.creditWindow, (transfer) => {
       const fault = this.fault(context.route.kind === 'cbs' ? 'put-token' : 'transfer', context);
-      if (fault && this.#takesPlace(fault, link)) return;
+      if (fault && this.suffer(fault, context)) return;
       if (take) take(transfer, fault);
       else transfer.settle({ outcome: 'accepted' });
     });
@@ -290,21 +301,6 @@ export class ClientConnection implements DeviceOwner {
     const outlet = new Outlet(link, context);
     this.#links.set(link, outlet);
     givers[context.route.kind]?.(outlet, this.#hub);
-  }
-
-  /** True when the fault has taken the transfer's place and nothing else shall happen to it. */
-  #takesPlace(fault: FaultAction, link: Receiver): boolean {
-    switch (fault.act) {
-      case 'detach':
-      case 'end':
-      case 'close':
-      case 'drop':
-      case 'freeze':
-        this.#perform(fault, link);
-        return true;
-      default:
-        return false;
-    }
   }
 
   /** Another link of the same kind, here or on another connection of the device, gives way to the newest. */
@@ -347,23 +343,13 @@ export class ClientConnection implements DeviceOwner {
     }
   }
 
-  #perform(fault: FaultAction, link: Sender | Receiver): void {
-    const error = faultError(fault, this.#hub.now());
-    if (fault.act === 'detach') this.#detach(link, error);
-    else if (fault.act === 'end') link.session.end(error);
-    else this.#endConnectionBy(fault);
-  }
-
-  #endConnectionBy(fault: FaultAction): void {
-    if (fault.act === 'close' || fault.act === 'drop' || fault.act === 'freeze') this.#endConnection(fault);
-  }
-
   #endConnection(ending: Ending): void {
     if (ending.act === 'close') this.close(faultError(ending, this.#hub.now()));
     else if (ending.act === 'drop') this.drop();
     else if (ending.act === 'freeze') {
       this.#socket.removeAllListeners('data');
       this.#socket.pause();
+      // rhea writes only while it believes that the socket is ready.
       Object.assign(this.#amqp, { socket_ready: false });
     }
   }

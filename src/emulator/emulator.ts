@@ -1,15 +1,16 @@
 import type { Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
-import type { DeviceId } from '../model.js';
+import type { DeviceId, SendOutcome } from '../model.js';
 import type { CertificateAndKey } from './certificates.js';
 import { ClientConnection } from './connection.js';
 import type { ConnectionView } from './connection.js';
 import type { Authentication, Device } from './device.js';
 import { identityKey } from './device.js';
 import { Faults } from './faults.js';
-import { Hub } from './hub.js';
+import { Hub, recorded } from './hub.js';
 import { listenTls } from './listener.js';
 import type { Listener } from './listener.js';
+import type { HubMessage } from './message.js';
 import type { HubRecord, RecordEntry, Transport, WaitOptions } from './record.js';
 import { defaultSettings, wellKnownKey } from './settings.js';
 import type { HubSettings } from './settings.js';
@@ -131,6 +132,31 @@ export class Emulator implements AsyncDisposable {
     return device;
   }
 
+  /** Queues a command as a service would; its `iothub-ack` and `to` are made here. */
+  sendCommand(command: NewCommand): SendOutcome {
+    const { deviceId, moduleId, messageId, body, properties = {}, ack, ...rest } = command;
+    const message: HubMessage = {
+      ...rest,
+      id: messageId,
+      correlation: rest.correlationId,
+      messageId,
+      to: `/devices/${identityKey({ deviceId, moduleId })}/messages/devicebound`,
+      properties: ack === undefined ? properties : { ...properties, 'iothub-ack': ack },
+      annotations: {},
+      body: Buffer.from(body ?? ''),
+    };
+    const { outcome } = this.#hub.takeCommand(message);
+    this.#hub.record.add({
+      event: 'command',
+      connection: 0,
+      deviceId,
+      moduleId,
+      ...recorded(message),
+      outcome,
+    });
+    return outcome;
+  }
+
   /** How many commands wait for a device, delivered but unsettled ones among them. */
   queueDepth(id: DeviceId | string): number {
     return this.device(id).mailbox.depth;
@@ -182,6 +208,19 @@ export class Emulator implements AsyncDisposable {
     if (policy === undefined) throw new AgentError('usage', `there is no policy "${name}"`);
     return policy.primaryKey;
   }
+}
+
+export interface NewCommand extends DeviceId {
+  messageId?: string;
+  body?: string | Buffer;
+  properties?: Record<string, string>;
+  /** Which feedback is asked for. */
+  ack?: 'none' | 'positive' | 'negative' | 'full';
+  correlationId?: string;
+  contentType?: string;
+  contentEncoding?: string;
+  /** Milliseconds since the epoch. */
+  expiresAt?: number;
 }
 
 async function certificateAuthority(

@@ -19,10 +19,12 @@ export interface Fault extends FaultFilter {
 
 /**
  * `connect`: a TCP connection was accepted. `open`: the AMQP open arrived. `put-token`: a token arrived. `attach`: a
- * link was asked for. `credit`: credit is about to be granted. `transfer`: a message arrived and is not answered yet.
- * `delivery`: a message is about to be sent to the client.
+ * link was asked for. `credit`: credit is about to be granted. `transfer`: a message arrived, and the hub has not
+ * taken it. `disposition`: the hub has taken it and is about to say so. `delivery`: a message is about to be sent to
+ * the client.
  */
-export type Moment = 'connect' | 'open' | 'put-token' | 'attach' | 'credit' | 'transfer' | 'delivery';
+export type Moment =
+  'connect' | 'open' | 'put-token' | 'attach' | 'credit' | 'transfer' | 'disposition' | 'delivery';
 
 export interface FaultFilter {
   link?: LinkKind;
@@ -33,7 +35,7 @@ export interface FaultFilter {
 }
 
 export type FaultAction =
-  /** Accepts and never answers: the TCP connection, the token, the attach, the transfer. */
+  /** Accepts and never answers: the TCP connection, the token, the attach, the transfer. Swallows a delivery. */
   | { act: 'say-nothing' }
   /** Answers, but so much later. */
   | { act: 'delay'; ms: number }
@@ -57,6 +59,10 @@ export type Ending =
 export interface ConditionFields {
   condition?: string;
   description?: string;
+}
+
+export function isEnding(action: FaultAction): action is Ending {
+  return ['detach', 'end', 'close', 'drop', 'freeze'].includes(action.act);
 }
 
 /** What a moment is about. */

@@ -77,10 +77,20 @@ export class Inlet {
       content: delivery.format === 0 ? (message as WireMessage) : bodyBytes(message),
       format: delivery.format,
       settle: (outcome) => {
-        if (!this.#unsettled.delete(delivery)) return;
-        this.context.settler.settle(delivery, outcome);
+        const { connection, route } = this.context;
+        const fault = route.kind === 'cbs' ? undefined : connection.fault('disposition', this.context);
+        if (fault?.act === 'say-nothing' || (fault && connection.suffer(fault, this.context))) return;
+        if (fault?.act === 'delay')
+          setTimeout(() => {
+            this.#settle(delivery, outcome);
+          }, fault.ms).unref();
+        else this.#settle(delivery, outcome);
       },
     };
+  }
+
+  #settle(delivery: Delivery, outcome: SendOutcome): void {
+    if (this.#unsettled.delete(delivery)) this.context.settler.settle(delivery, outcome);
   }
 
   #grant(): void {

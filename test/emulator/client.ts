@@ -20,6 +20,7 @@ export async function connect(emulator: Emulator, options: object = {}): Promise
     reconnect: false,
     container_id: 'test',
     receiver_options: { credit_window: 0, autoaccept: false, autosettle: false },
+    sender_options: { treat_modified_as_released: false },
     ...options,
   } as never);
   for (const event of [
