@@ -1,0 +1,60 @@
+/** One line of input, without its end; `tooLong` when it was longer than the limit and its text was dropped. */
+export interface Line {
+  /** From 1. */
+  number: number;
+  bytes: Buffer;
+  tooLong: boolean;
+}
+
+/**
+ * Lines of a stream, read only as fast as they are taken. At most `limitBytes` of a line are ever held: a stream
+ * that has no line breaks must not fill the memory.
+ */
+export async function* readLines(chunks: AsyncIterable<Buffer>, limitBytes: number): AsyncGenerator<Line> {
+  let number = 1;
+  let open = new OpenLine(limitBytes);
+  for await (const chunk of chunks) {
+    let start = 0;
+    for (let end = chunk.indexOf(lineFeed); end !== -1; end = chunk.indexOf(lineFeed, start)) {
+      open.add(chunk.subarray(start, end));
+      start = end + 1;
+      yield open.close(number++);
+      open = new OpenLine(limitBytes);
+    }
+    open.add(chunk.subarray(start));
+  }
+  if (!open.empty) yield open.close(number);
+}
+
+/** A line whose end has not been seen. */
+class OpenLine {
+  #parts: Buffer[] = [];
+  #length = 0;
+
+  constructor(readonly limitBytes: number) {}
+
+  get empty(): boolean {
+    return this.#length === 0;
+  }
+
+  add(part: Buffer): void {
+    if (part.length === 0) return;
+    this.#length += part.length;
+    if (this.#length > this.limitBytes) this.#parts = [];
+    else this.#parts.push(part);
+  }
+
+  close(number: number): Line {
+    return { number, bytes: withoutReturn(this.#parts), tooLong: this.#length > this.limitBytes };
+  }
+}
+
+const lineFeed = 0x0a;
+const carriageReturn = 0x0d;
+
+/** Files from Windows end their lines with both. */
+function withoutReturn(parts: Buffer[]): Buffer {
+  const [only] = parts;
+  const line = parts.length === 1 && only ? only : Buffer.concat(parts);
+  return line.at(-1) === carriageReturn ? line.subarray(0, -1) : line;
+}

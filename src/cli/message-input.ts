@@ -1,0 +1,264 @@
+import { isUtf8 } from 'node:buffer';
+import { createReadStream } from 'node:fs';
+import { monotonicFactory } from 'ulid';
+
+import { AgentError, errorText, systemErrorCode } from '../errors.js';
+import { messageBytes } from '../message-size.js';
+import { hubLimits, type MessageFields, type Properties, type TelemetryMessage } from '../model.js';
+import type { Io } from './io.js';
+import { type Line, readLines } from './lines.js';
+import { type Ack, type Envelope, type MessageKind, parseEnvelope } from './message-envelope.js';
+import type { MessageFlags } from './message-options.js';
+
+/** A command for a device, whose name the caller adds. */
+export interface OutgoingCommand extends MessageFields {
+  messageId: string;
+  ack: Ack;
+}
+
+/** One message to send, or one line that is none. `line` counts from 1; a message that is no line has none. */
+export type InputItem<Message> =
+  | { line: number | undefined; message: Message; error?: undefined }
+  | { line: number; message?: undefined; error: AgentError };
+
+export interface MessageInput<Message> {
+  /** `one`: exactly one message, read and checked already. `many`: as many as the input has lines. */
+  kind: 'one' | 'many';
+  /** Reads only as fast as it is iterated. After a bad line it ends when `--on-error` says stop. */
+  items: AsyncIterable<InputItem<Message>>;
+}
+
+/**
+ * Opens what the flags name as telemetry. A single message that cannot be sent is an error here, before anyone
+ * connects; a bad line is an item of its own. When `until` is aborted the input ends.
+ */
+export function openTelemetry(
+  io: Io,
+  flags: MessageFlags,
+  until?: AbortSignal,
+): Promise<MessageInput<TelemetryMessage>> {
+  return openInput(io, flags, 'telemetry', until, (fields, { creationTime, component, outputName }) => ({
+    ...fields,
+    creationTime: creationTime ?? flags.creationTime,
+    component: component ?? flags.component,
+    outputName: outputName ?? flags.outputName,
+  }));
+}
+
+/** The same for cloud-to-device commands, which may be a quarter as large. */
+export function openCommands(
+  io: Io,
+  flags: MessageFlags,
+  until?: AbortSignal,
+): Promise<MessageInput<OutgoingCommand>> {
+  return openInput(io, flags, 'command', until, (fields, { ack }) => ({
+    ...fields,
+    ack: ack ?? flags.ack ?? 'none',
+  }));
+}
+
+type IdentifiedFields = MessageFields & { messageId: string };
+
+/** Adds to the fields that all messages have those of one kind. */
+type Complete<Message> = (fields: IdentifiedFields, envelope: Partial<Envelope>) => Message;
+
+async function openInput<Message extends IdentifiedFields>(
+  io: Io,
+  flags: MessageFlags,
+  kind: MessageKind,
+  until: AbortSignal | undefined,
+  complete: Complete<Message>,
+): Promise<MessageInput<Message>> {
+  const source = onlySource(flags);
+  const limitBytes = limits[kind];
+  const nextId = messageIds(flags);
+  const build = (envelope: Envelope, line?: number): Message => {
+    const message = complete(withDefaults(envelope, flags, nextId(line)), envelope);
+    checkSize(messageBytes(message), limitBytes);
+    return message;
+  };
+
+  if (source.kind === 'one') {
+    const message = build(await source.read(io, limitBytes));
+    return { kind: 'one', items: single({ line: undefined, message }) };
+  }
+  const lines = readLines(chunks(io, until), source.longestLine(limitBytes));
+  const read = (line: Line): Message => {
+    if (line.tooLong) throw tooLarge(limitBytes);
+    return build(source.parse(line.bytes, kind), line.number);
+  };
+  return { kind: 'many', items: each(lines, read, flags.onError === 'stop') };
+}
+
+const limits: Record<MessageKind, number> = {
+  telemetry: hubLimits.telemetryBytes,
+  command: hubLimits.commandBytes,
+};
+
+/** Where messages come from: one body, or the lines of standard input. */
+type Source =
+  | { kind: 'one'; read: (io: Io, limitBytes: number) => Promise<Envelope> }
+  | {
+      kind: 'many';
+      longestLine: (limitBytes: number) => number;
+      parse: (line: Buffer, kind: MessageKind) => Envelope;
+    };
+
+function onlySource({ data, dataFile, stdin, lines, ndjson }: MessageFlags): Source {
+  const given: [string, Source][] = [];
+  if (data !== undefined)
+    given.push(['--data', { kind: 'one', read: () => Promise.resolve(textBody(Buffer.from(data))) }]);
+  if (dataFile !== undefined)
+    given.push(['--data-file', { kind: 'one', read: (io, limit) => fileBody(io, dataFile, limit) }]);
+  if (stdin === true) given.push(['--stdin', { kind: 'one', read: (io, limit) => fileBody(io, '-', limit) }]);
+  if (lines === true)
+    given.push(['--lines', { kind: 'many', longestLine: (limit) => limit, parse: textBody }]);
+  if (ndjson === true)
+    given.push(['--ndjson', { kind: 'many', longestLine: longestEnvelope, parse: envelopeBody }]);
+
+  const [first, second] = given;
+  if (first === undefined) {
+    throw new AgentError('usage', 'nothing to send', {
+      hint: 'say what with --data TEXT, --data-file FILE, --stdin, --lines or --ndjson',
+    });
+  }
+  if (second !== undefined) throw new AgentError('usage', `${first[0]} and ${second[0]} exclude each other`);
+  return first[1];
+}
+
+/** Text as someone typed it: JSON when it is JSON. */
+function textBody(body: Buffer): Envelope {
+  return { form: isJson(body) ? 'json' : 'text', body };
+}
+
+async function fileBody(io: Io, file: string, limitBytes: number): Promise<Envelope> {
+  const body = await readAtMost(file === '-' ? io.stdin : createReadStream(file), limitBytes + 1, file);
+  return { form: isJson(body) ? 'json' : 'bytes', body };
+}
+
+function envelopeBody(line: Buffer, kind: MessageKind): Envelope {
+  return parseEnvelope(line, kind, Date.now());
+}
+
+/** Text in JSON may be six times as long as it is (`\u0000`), and there are names around it. */
+function longestEnvelope(limitBytes: number): number {
+  return 6 * limitBytes + 16 * 1024;
+}
+
+async function readAtMost(stream: AsyncIterable<Buffer>, limitBytes: number, file: string): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of stream) {
+      parts.push(chunk);
+      length += chunk.length;
+      if (length >= limitBytes) break;
+    }
+  } catch (error) {
+    const missing = systemErrorCode(error) === 'ENOENT';
+    const why = missing ? 'there is no such file' : errorText(error);
+    throw new AgentError(missing ? 'no-input' : 'io', `cannot read ${file}: ${why}`);
+  }
+  return Buffer.concat(parts);
+}
+
+function isJson(body: Buffer): boolean {
+  try {
+    JSON.parse(body.toString('utf8'));
+    return isUtf8(body);
+  } catch {
+    return false;
+  }
+}
+
+/** Standard input until it ends or is not wanted any more. */
+async function* chunks(io: Io, until: AbortSignal | undefined): AsyncGenerator<Buffer> {
+  const { stdin } = io;
+  const end = (): void => {
+    stdin.destroy();
+  };
+  if (until?.aborted) return;
+  until?.addEventListener('abort', end, { once: true });
+  try {
+    for await (const chunk of stdin) yield chunk as Buffer;
+  } catch (error) {
+    // Destroyed under the iteration: that is how it ends.
+    if (until?.aborted) return;
+    throw new AgentError('io', `cannot read standard input: ${errorText(error)}`, { cause: error });
+  } finally {
+    until?.removeEventListener('abort', end);
+  }
+}
+
+async function* each<Message>(
+  lines: AsyncIterable<Line>,
+  read: (line: Line) => Message,
+  stopAtError: boolean,
+): AsyncGenerator<InputItem<Message>> {
+  for await (const line of lines) {
+    if (line.bytes.length === 0 && !line.tooLong) continue;
+    try {
+      yield { line: line.number, message: read(line) };
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error;
+      yield { line: line.number, error };
+      if (stopAtError) return;
+    }
+  }
+}
+
+async function* single<T>(item: T): AsyncGenerator<T> {
+  yield await Promise.resolve(item);
+}
+
+/** What the envelope says wins; the flags hold for every message that does not say. */
+function withDefaults(envelope: Envelope, flags: MessageFlags, nextId: () => string): IdentifiedFields {
+  const contentType = envelope.contentType ?? flags.contentType ?? typeOf[envelope.form];
+  const expiresAt =
+    envelope.expiresAt ?? (flags.expires === undefined ? undefined : Date.now() + flags.expires);
+  return {
+    messageId: envelope.messageId ?? nextId(),
+    correlationId: envelope.correlationId ?? flags.correlationId,
+    userId: envelope.userId ?? flags.userId,
+    contentType,
+    contentEncoding:
+      envelope.contentEncoding ?? flags.contentEncoding ?? encodingOf(contentType, envelope.body),
+    expiresAt,
+    properties: Object.assign(Object.create(null) as Properties, flags.prop, envelope.properties),
+    body: envelope.body,
+  };
+}
+
+const typeOf: Record<Envelope['form'], string> = {
+  json: 'application/json',
+  text: 'text/plain',
+  bytes: 'application/octet-stream',
+};
+
+/** The hub looks into a body only when both type and encoding say that it can. */
+function encodingOf(contentType: string, body: Buffer): string | undefined {
+  return /^text\/|[/+]json\b/i.test(contentType) && isUtf8(body) ? 'utf-8' : undefined;
+}
+
+/** Sorted as they were made, even within a millisecond. `--message-id` is the id of one message, or the start of many. */
+function messageIds({ messageId }: MessageFlags): (line?: number) => () => string {
+  const ulid = monotonicFactory();
+  return (line) => () => {
+    if (messageId === undefined) return ulid();
+    return line === undefined ? messageId : `${messageId}-${String(line)}`;
+  };
+}
+
+function checkSize(bytes: number, limitBytes: number): void {
+  if (bytes > limitBytes) throw tooLarge(limitBytes);
+}
+
+function tooLarge(limitBytes: number): AgentError {
+  return new AgentError(
+    'data',
+    `the message is larger than the ${String(limitBytes / 1024)} KiB that the hub takes`,
+    {
+      hint: 'the body counts, and so do the properties with their names',
+    },
+  );
+}
