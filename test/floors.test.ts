@@ -43,7 +43,8 @@ test('a file imports only from its own folder and from floors below', () => {
 test('only amqp, service and emulator know rhea', () => {
   expect(
     offenders(
-      ({ file, target }) => !target.startsWith("rhea") || ['amqp', 'service', 'emulator'].includes(folderOf(file)),
+      ({ file, target }) =>
+        !target.startsWith('rhea') || ['amqp', 'service', 'emulator'].includes(folderOf(file)),
     ),
   ).toEqual([]);
 });
@@ -64,9 +65,10 @@ test('only handlers and daemon/notify start processes', () => {
 });
 
 test("the agent's state is written only in store", () => {
-  const stateFolders = ['amqp', 'agent', 'handlers', 'identity', 'service', 'daemon'];
+  // Handlers look at files and at /proc, and write to control groups; they keep nothing.
+  const stateFolders = ['amqp', 'agent', 'identity', 'service', 'daemon'];
   expect(
-    offenders(({ file, target }) => !target.startsWith("node:fs") || !stateFolders.includes(folderOf(file))),
+    offenders(({ file, target }) => !target.startsWith('node:fs') || !stateFolders.includes(folderOf(file))),
   ).toEqual([]);
 });
 

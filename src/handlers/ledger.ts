@@ -1,0 +1,62 @@
+import type { Command, CommandOutcome } from '../model.js';
+
+/**
+ * What the dispatcher remembers of commands, so that one with an outcome never runs again. The calls come in this
+ * order for each delivery: `received`, then, if it must run, `started` and `finished`, and `settled` when the hub was
+ * told. Each resolves when its fact is as durable as the ledger makes it; one that rejects stops the run, for what
+ * cannot be recorded must not happen.
+ */
+export interface CommandLedger {
+  received(key: string, command: Command): Promise<KnownCommand>;
+  started(key: string, run: { handler: string; attempt: number }): Promise<void>;
+  finished(key: string, result: FinishedRun): Promise<void>;
+  settled(key: string): Promise<void>;
+}
+
+export type KnownCommand =
+  /** To be run. `attempts` were begun before, of which `faults` crashed. */
+  | { state: 'open'; attempts: number; faults: number }
+  /** Begun in an earlier life of the agent, which ended before the handler did. */
+  | { state: 'unknown'; attempts: number; faults: number }
+  | { state: 'decided'; outcome: CommandOutcome };
+
+export interface FinishedRun {
+  /** Accept and reject are final; after a release the command is open again. */
+  outcome: CommandOutcome;
+  /** The handler crashed, hung or has a bug. */
+  fault: boolean;
+  /** To be queued as telemetry in the same write. */
+  reply?: Buffer | undefined;
+}
+
+/** So many commands are remembered at the most; the oldest go first. */
+const mostCommands = 10_000;
+
+/** A ledger for as long as the process lives. */
+export function memoryLedger(): CommandLedger {
+  const known = new Map<string, KnownCommand>();
+  const countsOf = (key: string): { attempts: number; faults: number } => {
+    const entry = known.get(key);
+    return entry?.state === 'open' ? entry : { attempts: 0, faults: 0 };
+  };
+  const put = (key: string, entry: KnownCommand): Promise<void> => {
+    known.delete(key);
+    known.set(key, entry);
+    for (const oldest of known.keys()) {
+      if (known.size <= mostCommands) break;
+      known.delete(oldest);
+    }
+    return Promise.resolve();
+  };
+  return {
+    received: (key) => Promise.resolve(known.get(key) ?? { state: 'open', attempts: 0, faults: 0 }),
+    started: (key, { attempt }) =>
+      put(key, { state: 'open', attempts: attempt, faults: countsOf(key).faults }),
+    finished: (key, { outcome, fault }) => {
+      if (outcome.outcome !== 'release') return put(key, { state: 'decided', outcome });
+      const { attempts, faults } = countsOf(key);
+      return put(key, { state: 'open', attempts, faults: fault ? faults + 1 : faults });
+    },
+    settled: () => Promise.resolve(),
+  };
+}
