@@ -33,7 +33,13 @@ export const tools: Record<ToolName, Tool> = {
   },
   'iothub-emulator': {
     description: 'A local Azure IoT Hub on loopback, for examples and tests without an account.',
-    examples: [],
-    subcommands: [],
+    examples: ['iothub-emulator start --device dev-01'],
+    subcommands: [
+      {
+        name: 'start',
+        summary: 'run a local IoT Hub',
+        load: async () => (await import('./emulator/start.js')).startCommand,
+      },
+    ],
   },
 };

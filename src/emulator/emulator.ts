@@ -111,6 +111,11 @@ export class Emulator implements AsyncDisposable {
     this.#hub.clock.jump(ms);
   }
 
+  /** Devices and modules that are registered. */
+  get devices(): Device[] {
+    return [...this.#hub.devices];
+  }
+
   addDevice(id: DeviceId | string, authentication?: Authentication): Device {
     return this.#hub.add(typeof id === 'string' ? { deviceId: id } : id, authentication);
   }

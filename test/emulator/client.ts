@@ -9,13 +9,20 @@ import { createSasToken } from '../../src/identity/sas.js';
 
 /** A plain rhea client for tests: it does what it is told, correctly or not. */
 export async function connect(emulator: Emulator, options: object = {}): Promise<Client> {
+  return await connectWith({ port: emulator.port, ca: emulator.ca }, options);
+}
+
+export async function connectWith(
+  { port, ca }: { port: number; ca: string },
+  options: object = {},
+): Promise<Client> {
   const container = rhea.create_container();
   const connection = container.connect({
     host: '127.0.0.1',
-    port: emulator.port,
+    port,
     transport: 'tls',
     servername: 'localhost',
-    ca: emulator.ca,
+    ca,
     hostname: 'localhost',
     reconnect: false,
     container_id: 'test',
