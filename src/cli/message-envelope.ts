@@ -2,6 +2,7 @@ import { didYouMean } from '../did-you-mean.js';
 import { AgentError } from '../errors.js';
 import type { Properties } from '../model.js';
 import { parseTime } from '../units.js';
+import { memberText } from './json-text.js';
 
 /**
  * A message as one line of JSON, as `send --ndjson` reads it and `receive -o json` prints it:
@@ -47,11 +48,12 @@ const keysOf: Record<MessageKind, readonly string[]> = {
 
 /** Reads a line; a `data` error that names the key when something is wrong with it. */
 export function parseEnvelope(line: Buffer, kind: MessageKind, nowMs: number): Envelope {
-  const fields = parseObject(line);
+  const text = line.toString('utf8');
+  const fields = parseObject(text);
   for (const key of fields.keys()) {
     if (!keysOf[kind].includes(key)) throw unknownKey(key, kind);
   }
-  const envelope: Envelope = { ...bodyField(fields) };
+  const envelope: Envelope = { ...bodyField(fields, text) };
   for (const key of [...common, ...telemetryOnly]) {
     const value = stringField(fields, key);
     if (value !== undefined) envelope[key] = value;
@@ -69,10 +71,10 @@ export function parseEnvelope(line: Buffer, kind: MessageKind, nowMs: number): E
 }
 
 /** A Map, because a line may name a key `__proto__`. */
-function parseObject(line: Buffer): Map<string, unknown> {
+function parseObject(text: string): Map<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(line.toString('utf8'));
+    value = JSON.parse(text);
   } catch (cause) {
     throw wrong('it is not JSON', { cause });
   }
@@ -88,12 +90,12 @@ function unknownKey(key: string, kind: MessageKind): AgentError {
   });
 }
 
-function bodyField(fields: Map<string, unknown>): Pick<Envelope, 'form' | 'body'> {
+function bodyField(fields: Map<string, unknown>, text: string): Pick<Envelope, 'form' | 'body'> {
   const [name, ...others] = bodies.filter((key) => fields.has(key));
   if (name === undefined) throw wrong('it has no body', { hint: `it needs one of ${bodies.join(', ')}` });
   if (others.length > 0) throw wrong(`${name} and ${others.join(' and ')} exclude each other`);
   const value = fields.get(name);
-  if (name === 'body') return { form: 'json', body: Buffer.from(JSON.stringify(value)) };
+  if (name === 'body') return { form: 'json', body: Buffer.from(memberText(text, 'body') ?? '') };
   if (typeof value !== 'string') throw wrong(`${name} is not a string`);
   if (name === 'bodyText') return { form: 'text', body: Buffer.from(value) };
   // Buffer.from skips what is not base64.
