@@ -1,0 +1,70 @@
+import type { HubSession } from '../amqp/session.js';
+import type { DeliveredCommand } from '../amqp/command-link.js';
+import type { Dispatcher } from '../handlers/dispatch.js';
+import type { Log } from '../log.js';
+import type { CommandOutcome } from '../model.js';
+
+/**
+ * Gives every command that the hub delivers to the dispatcher and the hub its outcome, for as long as the session
+ * holds. Credit is the number of free handler slots, so that no lock runs out in a queue of ours. After `stopping`
+ * aborts no command is taken, those in hand are finished, and it resolves.
+ */
+export async function serveCommands(
+  { commands, over }: Pick<HubSession, 'commands' | 'over'>,
+  dispatcher: Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'handle' | 'settled'>,
+  { stopping, log, onSettled }: { stopping: AbortSignal; log: Log; onSettled?: () => void },
+): Promise<void> {
+  const inHand = new Set<Promise<void>>();
+  const topUp = () => {
+    if (!stopping.aborted) commands.grant(dispatcher.freeSlots - commands.credit);
+  };
+
+  const handle = async ({ command, settle }: DeliveredCommand) => {
+    const decision = await dispatcher.handle(command, { signal: over });
+    const { outcome, handler, elapsedMs } = decision;
+    const facts = { message: command.messageId, outcome, handler, ms: Math.round(elapsedMs) };
+    if (!settle(outcomeOf(decision))) {
+      log.info('the connection was lost before the hub heard of a command; it will deliver it again', facts);
+      return;
+    }
+    log.debug('command settled', facts);
+    onSettled?.();
+    await dispatcher.settled(decision);
+  };
+
+  commands.onCommand((delivered) => {
+    // Left unsettled, a command that comes too late goes back to the queue when the connection closes.
+    if (stopping.aborted) return;
+    const { command } = delivered;
+    log.debug('command received', { message: command.messageId, bytes: command.body.length });
+    const task = handle(delivered).catch((error: unknown) => {
+      log.error('a command could not be recorded; the hub will deliver it again', { error });
+    });
+    inHand.add(task);
+    void task.finally(() => inHand.delete(task));
+  });
+  using _freed = dispatcher.onFreeSlots(topUp);
+  topUp();
+
+  await aborted(AbortSignal.any([stopping, over]));
+  over.throwIfAborted();
+  await Promise.race([Promise.all(inHand), aborted(over)]);
+  await commands.flushed();
+}
+
+/** Only what the hub is told: a decision has more. */
+function outcomeOf(decision: CommandOutcome): CommandOutcome {
+  return decision.outcome === 'accept'
+    ? { outcome: 'accept' }
+    : { outcome: decision.outcome, reason: decision.reason };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else
+      signal.addEventListener('abort', () => {
+        resolve();
+      });
+  });
+}

@@ -1,0 +1,117 @@
+import type { Clock } from '../clock.js';
+import type { AgentError } from '../errors.js';
+import type { HubSession } from '../amqp/session.js';
+import { toAgentError } from '../amqp/errors.js';
+import type { Log } from '../log.js';
+import { createBackoff, type Backoff } from './backoff.js';
+import { Lifecycle, type AgentState } from './state.js';
+
+export interface AgentOptions {
+  /** Opens the next session; a new connection every time. */
+  open: (signal: AbortSignal) => Promise<HubSession>;
+  /**
+   * What the agent does while it is online. It returns when it has no more to do, or, after `stopping` aborts, when
+   * what was begun is finished; it rejects when the session is over. `healthy` says that the hub took something.
+   */
+  work: (session: HubSession, life: { stopping: AbortSignal; healthy: () => void }) => Promise<void>;
+  /** Aborts to stop: what runs is drained, then `runAgent` resolves. */
+  stopping: AbortSignal;
+  /** Aborts to end at once, whatever is still on its way. */
+  abandon: AbortSignal;
+  clock: Clock;
+  log: Log;
+  backoff?: Backoff;
+  /** Whether to end with this error instead of trying again; the default never does. */
+  givesUp?: (error: AgentError) => boolean;
+  onState?: (state: AgentState) => void;
+}
+
+/** A connection that held this long was a good one. */
+const healthyAfterMs = 30_000;
+/** The third bug within this time ends the process, so that its supervisor starts it clean. */
+const bugWindowMs = 600_000;
+const bugsAllowed = 2;
+
+/**
+ * The life of the agent: connect, work, and when the connection is lost wait and connect again, until there is no
+ * more to do or it is told to stop. Where this function stands is the state of the agent.
+ */
+export async function runAgent(options: AgentOptions): Promise<void> {
+  const { clock, log, backoff = createBackoff(), givesUp = () => false } = options;
+  const stopping = AbortSignal.any([options.stopping, options.abandon]);
+  const lifecycle = new Lifecycle((state) => {
+    options.onState?.(state);
+  });
+  const bugs: number[] = [];
+
+  for (let attempt = 1; !stopping.aborted; attempt++) {
+    lifecycle.move({ state: 'connecting', since: clock.now(), attempt });
+    const end = await oneConnection({ ...options, stopping }, lifecycle, backoff, () => {
+      attempt = 0;
+    });
+    if (end.kind === 'finished' || isAborted(stopping)) break;
+
+    const { error } = end;
+    if (error.code === 'bug') {
+      log.error('a bug, please report it', { error });
+      bugs.push(clock.monotonic());
+      if (bugs.filter((at) => clock.monotonic() - at < bugWindowMs).length > bugsAllowed) throw error;
+    }
+    if (error.retry === 'never' || givesUp(error)) throw error;
+    const delayMs = backoff.next(error.retry);
+    const now = clock.now();
+    lifecycle.move({ state: 'waiting', since: now, until: now + delayMs, attempt, error });
+    await clock.sleep(delayMs, stopping).catch(() => undefined);
+  }
+  lifecycle.move({ state: 'stopped', since: clock.now() });
+}
+
+type End = { kind: 'finished' } | { kind: 'lost'; error: AgentError };
+
+async function oneConnection(
+  { open, work, stopping, abandon, clock }: AgentOptions,
+  lifecycle: Lifecycle,
+  backoff: Backoff,
+  proved: () => void,
+): Promise<End> {
+  const left = new AbortController();
+  const healthy = () => {
+    backoff.reset();
+    proved();
+  };
+  const onStopping = () => {
+    lifecycle.move({ state: 'draining', since: clock.now() });
+  };
+  try {
+    await using session = await open(stopping);
+    lifecycle.move({ state: 'online', since: clock.now() });
+    if (isAborted(stopping)) return { kind: 'finished' };
+    stopping.addEventListener('abort', onStopping);
+    clock.sleep(healthyAfterMs, AbortSignal.any([session.over, left.signal])).then(healthy, () => undefined);
+    await Promise.race([
+      work(session, { stopping, healthy }),
+      rejectionOf(AbortSignal.any([abandon, left.signal])),
+    ]);
+    return { kind: 'finished' };
+  } catch (error) {
+    return { kind: 'lost', error: toAgentError(error) };
+  } finally {
+    stopping.removeEventListener('abort', onStopping);
+    left.abort();
+  }
+}
+
+function rejectionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const onAbort = () => {
+      reject(signal.reason as Error);
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort);
+  });
+}
+
+/** `signal.aborted`, asked again after an await: the compiler takes its last answer for the next. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}

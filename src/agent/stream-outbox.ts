@@ -1,0 +1,132 @@
+import { AgentError } from '../errors.js';
+import type { SendOutcome } from '../model.js';
+import type { Outbox, OutboxEntry } from './telemetry.js';
+
+/** The hub's answer and how long it took; undefined for an item that there was nothing to send of. */
+export type StreamAnswer = { outcome: SendOutcome; ms: number } | undefined;
+
+export interface StreamOutboxOptions<Item> {
+  /** Items read but not answered at once; the source is not read while so many are. */
+  capacity: number;
+  /** The bytes of the item's message; undefined when there is nothing to send. */
+  encode: (item: Item) => Buffer | undefined;
+  /** Called once for each item, in the order of the source. */
+  onResult: (item: Item, answer: StreamAnswer) => void;
+}
+
+interface StreamEntry<Item> extends OutboxEntry {
+  readonly item: Item;
+  takenAt: number;
+  answered: boolean;
+  answer: StreamAnswer;
+}
+
+/** Telemetry that is read from a stream and forgotten as the hub answers for it. */
+export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
+  readonly #options: StreamOutboxOptions<Item>;
+  /** Read and not reported, in the order of the source. */
+  readonly #unreported: StreamEntry<Item>[] = [];
+  /** Not on their way. */
+  #waiting: StreamEntry<Item>[] = [];
+  #ended = false;
+  #failure: Error | undefined;
+  #wake: () => void = () => undefined;
+  #room: () => void = () => undefined;
+
+  constructor(source: AsyncIterable<Item>, options: StreamOutboxOptions<Item>) {
+    this.#options = options;
+    void this.#read(source);
+  }
+
+  /** How many items were read and have no answer yet. */
+  get unanswered(): number {
+    return this.#unreported.filter(({ answered }) => !answered).length;
+  }
+
+  /** Reads no more; what was read is still sent. */
+  stop(): void {
+    this.#ended = true;
+    this.#room();
+    this.#wake();
+  }
+
+  take(): StreamEntry<Item> | undefined {
+    const entry = this.#waiting.shift();
+    if (entry !== undefined) entry.takenAt = performance.now();
+    return entry;
+  }
+
+  async wait(signal: AbortSignal): Promise<boolean> {
+    const onAbort = () => {
+      this.#wake();
+    };
+    signal.addEventListener('abort', onAbort);
+    try {
+      while (this.#waiting.length === 0 && !this.#ended) {
+        signal.throwIfAborted();
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      if (this.#waiting.length > 0) return true;
+      if (this.#failure !== undefined) throw this.#failure;
+      return false;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  settled(entry: StreamEntry<Item>, outcome: SendOutcome): void {
+    this.#finish(entry, { outcome, ms: performance.now() - entry.takenAt });
+  }
+
+  putBack(entries: readonly StreamEntry<Item>[]): void {
+    this.#waiting = [...entries, ...this.#waiting];
+  }
+
+  async #read(source: AsyncIterable<Item>): Promise<void> {
+    try {
+      for await (const item of source) {
+        this.#add(item);
+        while (this.#unreported.length >= this.#options.capacity && !this.#ended) {
+          await new Promise<void>((resolve) => {
+            this.#room = resolve;
+          });
+        }
+        if (this.#ended) break;
+      }
+    } catch (error) {
+      // Reported when the rest has been sent: what was read before the failure is good.
+      this.#failure = error instanceof Error ? error : new AgentError('bug', String(error));
+    }
+    this.#ended = true;
+    this.#wake();
+  }
+
+  #add(item: Item): void {
+    const encoded = this.#options.encode(item);
+    const entry: StreamEntry<Item> = {
+      item,
+      encoded: encoded ?? Buffer.alloc(0),
+      takenAt: 0,
+      answered: false,
+      answer: undefined,
+    };
+    this.#unreported.push(entry);
+    if (encoded === undefined) {
+      this.#finish(entry, undefined);
+      return;
+    }
+    this.#waiting.push(entry);
+    this.#wake();
+  }
+
+  #finish(entry: StreamEntry<Item>, answer: StreamAnswer): void {
+    Object.assign(entry, { answered: true, answer });
+    for (let first = this.#unreported[0]; first?.answered === true; first = this.#unreported[0]) {
+      this.#unreported.shift();
+      this.#options.onResult(first.item, first.answer);
+    }
+    if (this.#unreported.length < this.#options.capacity) this.#room();
+  }
+}

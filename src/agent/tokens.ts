@@ -1,0 +1,39 @@
+import type { HubSession } from '../amqp/session.js';
+import type { Clock } from '../clock.js';
+import type { TokenMaker } from '../identity/token.js';
+import type { Log } from '../log.js';
+
+/** A token is replaced when this much of its life is over, as the C SDK does. */
+const renewAtShare = 0.8;
+/** How long one renewal may take, and how long to wait before the next try when it failed. */
+const answerWithinMs = 30_000;
+const retryShare = 0.02;
+
+/**
+ * Keeps the session's token fresh until the session is over. The schedule is kept by the monotonic clock: a wall
+ * clock that steps backwards would otherwise make an expired token look new.
+ */
+export async function renewTokens(
+  session: Pick<HubSession, 'renewToken' | 'over'>,
+  makeToken: TokenMaker,
+  { clock, log, until }: { clock: Clock; log: Log; until: AbortSignal },
+): Promise<void> {
+  const signal = AbortSignal.any([until, session.over]);
+  let lifeMs = makeToken(clock.now()).expiresAt - clock.now();
+  for (;;) {
+    await clock.sleep(lifeMs * renewAtShare, signal);
+    for (;;) {
+      try {
+        const token = makeToken(clock.now());
+        await session.renewToken(token, AbortSignal.any([signal, AbortSignal.timeout(answerWithinMs)]));
+        lifeMs = token.expiresAt - clock.now();
+        log.debug('token renewed', { expires: new Date(token.expiresAt).toISOString() });
+        break;
+      } catch (error) {
+        signal.throwIfAborted();
+        log.warn('the token could not be renewed, trying again', { error });
+        await clock.sleep(lifeMs * retryShare, signal);
+      }
+    }
+  }
+}

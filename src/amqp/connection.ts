@@ -1,0 +1,174 @@
+import '../no-debug.js';
+
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { TLSSocket } from 'node:tls';
+
+import rhea, {
+  type Connection,
+  type ConnectionDetails,
+  type ConnectionOptions as RheaOptions,
+  type EventContext,
+} from 'rhea';
+
+import { AgentError } from '../errors.js';
+import type { Log } from '../log.js';
+import { fromCondition, toAgentError, type AmqpErrorLike } from './errors.js';
+import { openTlsSocket, type Endpoint } from './socket.js';
+
+export interface ConnectionOptions {
+  endpoint: Endpoint;
+  log: Log;
+  /**
+   * Milliseconds of silence that we ask the hub to avoid (`idle-time-out` of the open frame); it sends empty frames
+   * meanwhile. rhea gives up after twice that.
+   */
+  idleTimeoutMs?: number | undefined;
+  /**
+   * Milliseconds without a byte after which the connection is over. rhea's own timer does not run before the open
+   * and loses itself when a peer stalls inside a frame.
+   */
+  silenceMs?: number | undefined;
+}
+
+/** Azure IoT Hub's own frame size. */
+const maxFrameBytes = 65_536;
+const defaultIdleTimeoutMs = 10_000;
+const defaultSilenceMs = 25_000;
+/** How long a peer may take to answer our close. */
+const closeGraceMs = 1_000;
+
+/**
+ * One AMQP connection, from TLS handshake to close; a reconnect is a new object. It ends as a whole: when any of
+ * its sessions or links is lost, so is the connection.
+ */
+export interface AmqpConnection extends AsyncDisposable {
+  readonly rhea: Connection;
+  /** Aborted when the connection is over; the reason is the `AgentError` that says why. */
+  readonly over: AbortSignal;
+  /** Ends the connection at once, because of this. */
+  fail(error: AgentError): void;
+}
+
+/**
+ * Connects, and has rhea write its `open` in this very turn: sessions and links that are begun before the next
+ * `await` leave in the same flight. Does not wait for the hub's `open`: whatever is asked next does.
+ */
+export async function openConnection(
+  options: ConnectionOptions,
+  signal: AbortSignal,
+): Promise<AmqpConnection> {
+  const { endpoint } = options;
+  const socket = await openTlsSocket(endpoint, signal);
+  return new GuardedConnection(socket, options);
+}
+
+class GuardedConnection implements AmqpConnection {
+  readonly rhea: Connection;
+  readonly #socket: TLSSocket;
+  readonly #ended = new AbortController();
+  readonly #watchdog: NodeJS.Timeout;
+  #lastByteAt = performance.now();
+  #closing = false;
+
+  constructor(tls: TLSSocket, { endpoint, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions) {
+    this.#socket = tls;
+    tls.on('data', () => {
+      this.#lastByteAt = performance.now();
+    });
+    const containerId = randomUUID();
+    // rhea reads connect.json and the environment when it is given no options, and reconnects unless told not to.
+    const rheaOptions: RheaOptions & Pick<ConnectionDetails, 'connect'> = {
+      host: endpoint.host,
+      port: endpoint.port,
+      hostname: endpoint.serverName ?? endpoint.host,
+      container_id: containerId,
+      max_frame_size: maxFrameBytes,
+      channel_max: 31,
+      idle_time_out: idleTimeoutMs ?? defaultIdleTimeoutMs,
+      reconnect: false,
+      connect: (_port: number, _host: string, _options: unknown, connected: () => void) => {
+        process.nextTick(connected);
+        return this.#socket;
+      },
+    };
+    this.rhea = rhea.create_container({ id: containerId }).create_connection(rheaOptions);
+    this.#listen();
+    this.#watchdog = setInterval(() => {
+      this.#checkSilence(silenceMs);
+    }, silenceMs / 5);
+    this.rhea.connect();
+  }
+
+  get over(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  fail(error: AgentError): void {
+    if (!this.over.aborted) {
+      clearInterval(this.#watchdog);
+      this.#ended.abort(error);
+    }
+    this.#socket.destroy();
+  }
+
+  /** Says goodbye, waits a moment for the answer, and drops the socket in any case. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.over.aborted) {
+      this.#closing = true;
+      this.rhea.close();
+      await delay(closeGraceMs, undefined, { signal: this.over }).catch(() => undefined);
+    }
+    this.fail(new AgentError('unavailable', 'the connection was closed by us'));
+  }
+
+  /** Every event that rhea would otherwise print or throw has a listener here, and none of them throws. */
+  #listen(): void {
+    const on = (event: string, explain: (context: EventContext) => AgentError) => {
+      this.rhea.on(event, (context: EventContext) => {
+        this.fail(explain(context));
+      });
+    };
+    const lost = (what: string, error: unknown) => fromCondition(amqpError(error), what);
+
+    on('connection_error', (c) => lost('the hub closed the connection and', c.connection.error));
+    on('connection_close', () => new AgentError('unavailable', 'the hub closed the connection'));
+    on('disconnected', (c) =>
+      c.error === undefined
+        ? new AgentError('unavailable', 'the hub dropped the connection')
+        : toAgentError(c.error),
+    );
+    on('session_error', (c) => lost('the hub ended the session and', c.session?.error));
+    on('session_close', () => new AgentError('unavailable', 'the hub ended the session'));
+    on('sender_error', (c) => lost(`the hub detached the ${linkName(c)} and`, c.sender?.error));
+    on('sender_close', (c) => new AgentError('unavailable', `the hub detached the ${linkName(c)}`));
+    on('receiver_error', (c) => lost(`the hub detached the ${linkName(c)} and`, c.receiver?.error));
+    on('receiver_close', (c) => new AgentError('unavailable', `the hub detached the ${linkName(c)}`));
+    // These two hand over the error itself.
+    const onError = (error: unknown) => {
+      this.fail(
+        this.#closing ? new AgentError('unavailable', 'the connection was closed') : toAgentError(error),
+      );
+    };
+    this.rhea.on('protocol_error', onError);
+    this.rhea.on('error', onError);
+    this.rhea.container.on('error', onError);
+    this.#socket.on('error', onError);
+  }
+
+  #checkSilence(silenceMs: number): void {
+    if (performance.now() - this.#lastByteAt < silenceMs) return;
+    this.fail(
+      new AgentError('unavailable', `the hub has been silent for ${String(Math.round(silenceMs / 1000))} s`),
+    );
+  }
+}
+
+/** Links are named for people, with a unique tail: `telemetry link/3f2a…`. */
+function linkName(context: EventContext): string {
+  return (context.sender ?? context.receiver)?.name.split('/')[0] ?? 'link';
+}
+
+function amqpError(error: unknown): AmqpErrorLike {
+  return typeof error === 'object' && error !== null ? error : {};
+}

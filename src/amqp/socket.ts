@@ -1,0 +1,93 @@
+import { connect, createSecureContext, rootCertificates, type SecureContext, type TLSSocket } from 'node:tls';
+import { isIP } from 'node:net';
+
+import { toAgentError } from './errors.js';
+
+/** Where to connect, and whom to trust there. */
+export interface Endpoint {
+  /** Name or address that is looked up. */
+  host: string;
+  port: number;
+  /** Name that the certificate must carry, and the AMQP `open`; the host unless something stands in between. */
+  serverName?: string | undefined;
+  trust?: Trust | undefined;
+}
+
+export interface Trust {
+  /** PEM certificates that are trusted besides the others. */
+  extraCa?: string | undefined;
+  /** Trust the certificates that come with Node.js, because this system has no store of its own. */
+  bundledRoots?: boolean | undefined;
+}
+
+/**
+ * Opens a TLS connection and resolves when its handshake is done and the certificate is verified; no byte of AMQP
+ * is sent before. Verification cannot be turned off: `NODE_TLS_REJECT_UNAUTHORIZED` is not obeyed.
+ */
+export async function openTlsSocket(endpoint: Endpoint, signal: AbortSignal): Promise<TLSSocket> {
+  signal.throwIfAborted();
+  const serverName = endpoint.serverName ?? endpoint.host;
+  const socket = connect({
+    host: endpoint.host,
+    port: endpoint.port,
+    // An address may not stand in the server name indication (RFC 6066, 3).
+    ...(isIP(serverName) === 0 ? { servername: serverName } : {}),
+    secureContext: secureContext(endpoint.trust ?? {}),
+    rejectUnauthorized: true,
+    minVersion: 'TLSv1.2',
+  });
+  // Small frames (dispositions, flows) must not wait for the peer's delayed acknowledgement.
+  socket.setNoDelay(true);
+  try {
+    await secured(socket, signal);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw toAgentError(error, { host: endpoint.host, port: endpoint.port });
+  }
+}
+
+function secured(socket: TLSSocket, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (act: () => void) => {
+      socket.off('secureConnect', onSecure).off('error', onError).off('close', onClose);
+      signal.removeEventListener('abort', onAbort);
+      // The socket is destroyed next, and may still have something to say about it.
+      socket.on('error', () => undefined);
+      act();
+    };
+    const onSecure = () => {
+      settle(resolve);
+    };
+    const onError = (error: Error) => {
+      settle(() => {
+        reject(error);
+      });
+    };
+    const onClose = () => {
+      onError(Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
+    };
+    const onAbort = () => {
+      settle(() => {
+        reject(signal.reason as Error);
+      });
+    };
+    socket.on('secureConnect', onSecure).on('error', onError).on('close', onClose);
+    signal.addEventListener('abort', onAbort);
+  });
+}
+
+/**
+ * Naming `ca` replaces what is trusted otherwise and parses all of it again (16 ms for the usual 140 certificates);
+ * adding to the context keeps the system's store, which OpenSSL looks up by hash.
+ */
+function secureContext({ extraCa, bundledRoots }: Trust): SecureContext {
+  const context = createSecureContext(bundledRoots === true ? { ca: [...rootCertificates] } : {});
+  if (extraCa === undefined) return context;
+  const store = context.context as { addCACert?: (pem: string) => void };
+  if (store.addCACert === undefined) return createSecureContext({ ca: [...rootCertificates, extraCa] });
+  for (const certificate of extraCa.match(pemCertificate) ?? []) store.addCACert(certificate);
+  return context;
+}
+
+const pemCertificate = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
