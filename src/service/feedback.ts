@@ -37,7 +37,9 @@ export async function openFeedback(
           records: parseFeedback(message),
           settle: (as) => {
             settle(as);
-            receiver.addCredit(1);
+            if (as === 'accept') receiver.addCredit(1);
+            // With credit at hand we would be given it again, and whoever it is for never.
+            else setTimeout(() => { receiver.addCredit(1); }, othersTurnMs).unref();
           },
         });
       },
@@ -45,6 +47,9 @@ export async function openFeedback(
     signal,
   );
 }
+
+/** How long a batch that was given back is left to other receivers. */
+const othersTurnMs = 5_000;
 
 /**
  * Waits for the feedback of one command. All who read feedback share one queue, so a batch that holds anyone else's
@@ -57,7 +62,7 @@ export async function openFeedbackWait(client: ServiceClient, signal: AbortSigna
   await openFeedback(
     client,
     {
-      credit: 50,
+      credit: 5,
       onBatch: ({ records, settle }) => {
         const ours = records.filter(({ originalMessageId }) => wanted.has(originalMessageId));
         for (const record of ours) {
@@ -100,7 +105,8 @@ export interface FeedbackWait {
   next(messageId: string, signal: AbortSignal): Promise<FeedbackRecord>;
 }
 
-const giveBackAfterMs = 2_000;
+/** Giving back counts as a delivery, and after ten of them a batch is lost. */
+const giveBackAfterMs = 1_000;
 
 function parseFeedback(message: Message): FeedbackRecord[] {
   try {
