@@ -1,0 +1,250 @@
+import { EventEmitter } from 'node:events';
+import type { Duplex } from 'node:stream';
+import type { PeerCertificate, TLSSocket } from 'node:tls';
+import { AgentError, errorText } from '../errors.js';
+import { Conversation } from './guard/conversation.js';
+import { Frame } from './guard/frame.js';
+import { layerOfHeader } from './guard/header.js';
+import { Intake } from './guard/intake.js';
+import type { PerformativeName } from './guard/performatives.js';
+import { Violation, Walker } from './guard/values.js';
+
+export { unreadableReason } from './guard/message.js';
+
+export interface GuardOptions {
+  /** The largest frame that the peer may send, as our open says. */
+  maxFrameBytes: number;
+  /** Deliveries of one session that can be unsettled at a time; at most 1024, half of what rhea keeps. */
+  maxOutstandingDeliveries: number;
+  /** Bytes of one message, all its sections together. A larger one arrives as unreadable. */
+  maxMessageBytes: number;
+  /** How deep values may be nested. Default 32. */
+  maxDepth?: number | undefined;
+  /** Is told of every frame. */
+  trace?: ((direction: 'in' | 'out', frame: TracedFrame) => void) | undefined;
+  /** Is told whenever anything arrives, be it a part of a frame: a peer that sends is alive. */
+  onBytes?: (() => void) | undefined;
+}
+
+export interface TracedFrame {
+  /** `empty` is a heartbeat. */
+  performative: PerformativeName | 'empty';
+  channel: number;
+  bytes: number;
+}
+
+/**
+ * Stands between a connected socket and rhea, and offers rhea what it uses of a socket. rhea trusts its peer: thirty
+ * bytes can make it run out of memory, loop for seconds, or throw where nobody catches. So rhea gets whole frames
+ * only, and only those that it can take; what the guard keeps meanwhile is bounded by its options.
+ *
+ * When the peer breaks the protocol, rhea hears no more of it: one `error` says why (an AgentError `protocol`) and
+ * the socket is destroyed. A message that rhea must not decode is no reason for that, because it can come from anyone
+ * who writes to the hub and would come again: it arrives as an empty one, see `unreadableReason`.
+ *
+ * What rhea writes in one turn of the event loop leaves in one piece.
+ */
+export function guard(socket: GuardableSocket, options: GuardOptions): GuardedSocket {
+  return new GuardedSocket(socket, options);
+}
+
+/** A stream, with whatever of a TLS socket it has. */
+export type GuardableSocket = Duplex &
+  Partial<
+    Pick<
+      TLSSocket,
+      | 'authorized'
+      | 'encrypted'
+      | 'getPeerCertificate'
+      | 'localAddress'
+      | 'localPort'
+      | 'remoteAddress'
+      | 'remotePort'
+      | 'setNoDelay'
+    >
+  >;
+
+interface GuardedSocketEvents {
+  /** Whole frames that rhea can take. */
+  data: [bytes: Buffer];
+  /** The last event but `close`. */
+  error: [error: Error];
+  end: [];
+  close: [];
+}
+
+export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
+  readonly #socket: GuardableSocket;
+  readonly #conversation: Conversation;
+  readonly #intake: Intake;
+  readonly #outgoing: Frame;
+  readonly #trace: GuardOptions['trace'];
+  readonly #onBytes: GuardOptions['onBytes'];
+  /** `ended`: rhea says no more, but hears. `over`: nothing passes any more. */
+  #state: 'open' | 'ended' | 'over' = 'open';
+  /** What rhea wrote in this turn. */
+  #unsent: Buffer[] = [];
+  #unsentBytes = 0;
+
+  constructor(socket: GuardableSocket, options: GuardOptions) {
+    super();
+    const walker = new Walker(options.maxDepth ?? defaultMaxDepth);
+    this.#socket = socket;
+    this.#trace = options.trace;
+    this.#onBytes = options.onBytes;
+    this.#conversation = new Conversation(options, walker);
+    this.#outgoing = new Frame(walker);
+    this.#intake = new Intake({
+      conversation: this.#conversation,
+      frame: new Frame(walker),
+      maxFrameBytes: options.maxFrameBytes,
+      seen: (frame) => this.#trace?.('in', traced(frame)),
+      handOver: (bytes) => {
+        if (this.#state !== 'over') this.emit('data', bytes);
+      },
+    });
+    socket.on('error', (error) => {
+      this.#fail(error);
+    });
+    socket.on('end', () => {
+      if (this.#state !== 'over') this.emit('end');
+    });
+    socket.on('close', () => {
+      this.emit('close');
+    });
+  }
+
+  /** As of any emitter; the first listener for `data` starts the reading, so that nothing said early is lost. */
+  override on<E extends keyof GuardedSocketEvents>(
+    event: E,
+    listener: (...args: GuardedSocketEvents[E]) => void,
+  ): this {
+    if (event === 'data' && this.listenerCount('data') === 0) this.#socket.on('data', this.#receive);
+    return super.on(event, listener as never);
+  }
+
+  /** Takes the protocol header, or one or more whole frames. False when the socket has more than it can send at once. */
+  write(bytes: Buffer): boolean {
+    if (this.#state !== 'open') return false;
+    const layer = layerOfHeader(bytes);
+    if (layer === undefined) this.#sendFrames(bytes);
+    else {
+      this.#conversation.ownLayer = layer;
+      this.#send(bytes);
+    }
+    return !this.#socket.writableNeedDrain;
+  }
+
+  end(): void {
+    if (this.#state !== 'open') return;
+    this.#flush();
+    this.#state = 'ended';
+    this.#socket.end();
+  }
+
+  destroy(error?: Error): void {
+    this.#state = 'over';
+    this.#unsent = [];
+    this.#socket.destroy(error);
+  }
+
+  setNoDelay(on?: boolean): void {
+    this.#socket.setNoDelay?.(on);
+  }
+
+  getPeerCertificate(): PeerCertificate | undefined {
+    return this.#socket.getPeerCertificate?.();
+  }
+
+  get encrypted(): boolean {
+    return this.#socket.encrypted ?? false;
+  }
+
+  get authorized(): boolean {
+    return this.#socket.authorized ?? false;
+  }
+
+  get localAddress(): string | undefined {
+    return this.#socket.localAddress;
+  }
+
+  get localPort(): number | undefined {
+    return this.#socket.localPort;
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.#socket.remoteAddress;
+  }
+
+  get remotePort(): number | undefined {
+    return this.#socket.remotePort;
+  }
+
+  readonly #receive = (chunk: Buffer): void => {
+    if (this.#state === 'over') return;
+    this.#onBytes?.();
+    try {
+      this.#intake.take(chunk);
+    } catch (error) {
+      this.#fail(error instanceof Violation ? this.#broken(error) : bug(error));
+    }
+  };
+
+  #broken(violation: Violation): AgentError {
+    if (this.#conversation.layer === undefined) {
+      return new AgentError('protocol', `The peer cannot be talked to: ${violation.message}.`, {
+        hint: 'Check the host name and the port: IoT Hub speaks AMQP over TLS on port 5671.',
+      });
+    }
+    // A peer that could open a connection is worth another one soon.
+    const retry = this.#conversation.opened ? 'soon' : 'late';
+    return new AgentError('protocol', `The peer broke the AMQP protocol: ${violation.message}.`, { retry });
+  }
+
+  #fail(error: Error): void {
+    if (this.#state === 'over') return;
+    this.destroy();
+    if (this.listenerCount('error') > 0) this.emit('error', error);
+  }
+
+  #sendFrames(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; at += this.#outgoing.size) {
+      this.#outgoing.read(bytes, at, bytes.readUInt32BE(at));
+      this.#trace?.('out', traced(this.#outgoing));
+      const whole = at === 0 && this.#outgoing.size === bytes.length;
+      this.#send(
+        this.#conversation.sent(this.#outgoing) ??
+          (whole ? bytes : bytes.subarray(at, at + this.#outgoing.size)),
+      );
+    }
+  }
+
+  #send(bytes: Buffer): void {
+    if (this.#unsentBytes === 0) process.nextTick(this.#flush);
+    this.#unsent.push(bytes);
+    this.#unsentBytes += bytes.length;
+    if (this.#unsentBytes >= mostAtOnce) this.#flush();
+  }
+
+  /** TLS makes a record, and the kernel a packet, of each write: so all of a turn is one. */
+  readonly #flush = (): void => {
+    const [first, ...more] = this.#unsent;
+    if (first === undefined) return;
+    const bytes = more.length === 0 ? first : Buffer.concat(this.#unsent, this.#unsentBytes);
+    this.#unsent = [];
+    this.#unsentBytes = 0;
+    this.#socket.write(bytes);
+  };
+}
+
+const defaultMaxDepth = 32;
+/** Joining more than this costs more than it saves. */
+const mostAtOnce = 64 * 1024;
+
+function traced(frame: Frame): TracedFrame {
+  return { performative: frame.performative, channel: frame.channel, bytes: frame.size };
+}
+
+function bug(error: unknown): AgentError {
+  return new AgentError('bug', `The guard could not read a frame: ${errorText(error)}`, { cause: error });
+}

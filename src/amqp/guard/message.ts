@@ -1,0 +1,106 @@
+import { Violation, describedCode, typeOf, type Walker } from './values.js';
+
+/**
+ * What becomes of a message that rhea must not decode. Its sender is not the peer but anyone who may write to the
+ * hub, and the hub delivers it again after every reconnect: so the connection stays, and the message arrives as an empty one that
+ * says why, to be rejected by its delivery like any other.
+ */
+const annotation = 'iothub-device:unreadable';
+
+/** Why a message that rhea delivered is only the mark of one that could not be read; undefined for all others. */
+export function unreadableReason(message: { delivery_annotations?: unknown }): string | undefined {
+  const annotations = message.delivery_annotations;
+  if (typeof annotations !== 'object' || annotations === null) return undefined;
+  const reason = (annotations as Record<string, unknown>)[annotation];
+  return typeof reason === 'string' ? reason : undefined;
+}
+
+/** The encoded message that stands for an unreadable one. */
+export function unreadableMark(reason: string): Buffer {
+  const key = Buffer.from(annotation);
+  const text = Buffer.from(reason).subarray(0, 255);
+  const pair = Buffer.concat([Buffer.from([0xa3, key.length]), key, Buffer.from([0xa1, text.length]), text]);
+  const sizeAndCount = Buffer.alloc(8);
+  sizeAndCount.writeUInt32BE(4 + pair.length, 0);
+  sizeAndCount.writeUInt32BE(2, 4);
+  const annotations = Buffer.concat([Buffer.from([0x00, 0x53, 0x71, 0xd1]), sizeAndCount, pair]);
+  const noData = Buffer.from([0x00, 0x53, 0x75, 0xa0, 0x00]);
+  return Buffer.concat([annotations, noData]);
+}
+
+/** Why rhea must not decode the message in `bytes`, in words; undefined when it may. Part 3, section 3.2. */
+export function faultOfMessage(
+  walker: Walker,
+  bytes: Buffer,
+  start: number,
+  end: number,
+): string | undefined {
+  if (start === end) return 'it is empty';
+  walker.over(bytes, end - start);
+  try {
+    for (let at = start; at < end;) at = sectionEnd(walker, bytes, at, end);
+    return undefined;
+  } catch (error) {
+    if (error instanceof Violation) return error.message;
+    throw error;
+  }
+}
+
+function sectionEnd(walker: Walker, bytes: Buffer, at: number, end: number): number {
+  if (bytes[at] !== describedCode) throw new Violation('it holds something that is no section');
+  const valueAt = walker.descriptor(at + 1, end);
+  const section = sections[walker.named(at)];
+  if (section === undefined) throw new Violation('it has a section of an unknown kind');
+  const next = walker.value(valueAt, end);
+  const code = bytes.readUInt8(valueAt);
+  if (section.holds === 'anything') return next;
+  if (code === describedCode || typeOf(code).kind !== section.holds)
+    throw new Violation(`its ${section.name} are no ${section.holds}`);
+  return next;
+}
+
+/** By descriptor. rhea takes these types for granted. */
+const sections: Record<number, { name: string; holds: 'list' | 'map' | 'binary' | 'anything' }> = {
+  0x70: { name: 'header fields', holds: 'list' },
+  0x71: { name: 'delivery annotations', holds: 'map' },
+  0x72: { name: 'message annotations', holds: 'map' },
+  0x73: { name: 'properties', holds: 'list' },
+  0x74: { name: 'application properties', holds: 'map' },
+  0x75: { name: 'data', holds: 'binary' },
+  0x76: { name: 'sequence elements', holds: 'list' },
+  0x77: { name: 'value', holds: 'anything' },
+  0x78: { name: 'footers', holds: 'map' },
+};
+
+/** The payload of a delivery whose transfers are still coming. */
+export class HeldMessage {
+  readonly #maxBytes: number;
+  #bytes = Buffer.alloc(0);
+  #length = 0;
+  /** It became larger than allowed; nothing of it is kept. */
+  tooLarge = false;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  append(bytes: Buffer, from: number, to: number): void {
+    const length = this.#length + to - from;
+    if (this.tooLarge || length > this.#maxBytes) {
+      this.tooLarge = true;
+      this.#bytes = Buffer.alloc(0);
+      return;
+    }
+    if (length > this.#bytes.length) {
+      const larger = Buffer.allocUnsafe(Math.min(Math.max(length, this.#bytes.length * 2), this.#maxBytes));
+      this.#bytes.copy(larger, 0, 0, this.#length);
+      this.#bytes = larger;
+    }
+    bytes.copy(this.#bytes, this.#length, from, to);
+    this.#length = length;
+  }
+
+  whole(): Buffer {
+    return this.#bytes.subarray(0, this.#length);
+  }
+}
