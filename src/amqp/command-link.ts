@@ -1,8 +1,10 @@
 import type { Delivery, EventContext, Receiver } from 'rhea';
 
 import { AgentError } from '../errors.js';
+import type { Log } from '../log.js';
 import type { Command, DeviceId } from '../model.js';
 import type { AmqpConnection } from './connection.js';
+import { unreadableReason } from './guard.js';
 import { decodeCommand } from './messages.js';
 import { Settlement, type SettledAs } from './settle.js';
 
@@ -21,11 +23,13 @@ export class CommandLink {
   readonly #connection: AmqpConnection;
   readonly #receiver: Receiver;
   readonly #identity: DeviceId;
+  readonly #log: Log;
   readonly #settlement = new Settlement();
   #granted = 0;
   #onCommand: ((delivered: DeliveredCommand) => void) | undefined;
 
-  constructor(receiver: Receiver, connection: AmqpConnection, identity: DeviceId) {
+  constructor(receiver: Receiver, connection: AmqpConnection, identity: DeviceId, log: Log) {
+    this.#log = log;
     this.#connection = connection;
     this.#receiver = receiver;
     this.#identity = identity;
@@ -68,6 +72,13 @@ export class CommandLink {
       return;
     }
     this.#granted--;
+    const unreadable = unreadableReason(message);
+    if (unreadable !== undefined) {
+      this.#log.warn('a command that cannot be read was rejected', { why: unreadable });
+      this.#settle(delivery, { outcome: 'reject', reason: `it cannot be read: ${unreadable}` });
+      this.grant(1);
+      return;
+    }
     this.#onCommand?.({
       command: decodeCommand(message, delivery, this.#identity),
       settle: (outcome) => this.#settle(delivery, outcome),

@@ -14,6 +14,7 @@ import rhea, {
 import { AgentError } from '../errors.js';
 import type { Log } from '../log.js';
 import { fromCondition, toAgentError, type AmqpErrorLike } from './errors.js';
+import { guard, type GuardedSocket } from './guard.js';
 import { openTlsSocket, type Endpoint } from './socket.js';
 
 export interface ConnectionOptions {
@@ -33,6 +34,10 @@ export interface ConnectionOptions {
 
 /** Azure IoT Hub's own frame size. */
 const maxFrameBytes = 65_536;
+/** More than any window of ours; half of what rhea keeps. */
+const maxOutstandingDeliveries = 1_024;
+/** The largest message of the hub is a telemetry batch of 256 KB, read back; a command has 64 KB. */
+const maxMessageBytes = 1024 * 1024;
 const defaultIdleTimeoutMs = 10_000;
 const defaultSilenceMs = 25_000;
 /** How long a peer may take to answer our close. */
@@ -65,16 +70,26 @@ export async function openConnection(
 
 class GuardedConnection implements AmqpConnection {
   readonly rhea: Connection;
-  readonly #socket: TLSSocket;
+  readonly #socket: GuardedSocket;
   readonly #ended = new AbortController();
   readonly #watchdog: NodeJS.Timeout;
   #lastByteAt = performance.now();
   #closing = false;
 
-  constructor(tls: TLSSocket, { endpoint, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions) {
-    this.#socket = tls;
-    tls.on('data', () => {
-      this.#lastByteAt = performance.now();
+  constructor(
+    tls: TLSSocket,
+    { endpoint, log, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions,
+  ) {
+    this.#socket = guard(tls, {
+      maxFrameBytes,
+      maxOutstandingDeliveries,
+      maxMessageBytes,
+      onBytes: () => {
+        this.#lastByteAt = performance.now();
+      },
+      trace: (direction, { performative, channel, bytes }) => {
+        log.trace(`${direction === 'in' ? '<-' : '->'} ${performative}`, { channel, bytes });
+      },
     });
     const containerId = randomUUID();
     // rhea reads connect.json and the environment when it is given no options, and reconnects unless told not to.

@@ -72,7 +72,7 @@ export async function openHubSession(options: HubSessionOptions, signal: AbortSi
 
 async function establish(
   connection: AmqpConnection,
-  { identity, links, token }: HubSessionOptions,
+  { identity, links, token, log }: HubSessionOptions,
   signal: AbortSignal,
 ): Promise<HubSession> {
   let cbs: Cbs | undefined;
@@ -90,7 +90,7 @@ async function establish(
   return new OpenHubSession(connection, {
     cbs,
     telemetry: telemetry && new TelemetryLink(telemetry, connection),
-    commands: commands && new CommandLink(commands, connection, identity),
+    commands: commands && new CommandLink(commands, connection, identity, log),
   });
 }
 

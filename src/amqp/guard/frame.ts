@@ -150,7 +150,8 @@ export class Frame {
     const limit = this.#walker.enterList(at, end);
     const { count } = this.#walker;
     let next = this.#walker.elementsAt;
-    if (count > fields.length)
+    // rhea servers give an empty target the eleven fields of a source: types.List0 shares one array among all its lists.
+    if (count > fields.length && depth === 0)
       throw new Violation(`${definition.name} has ${count} fields of at most ${fields.length}`);
     for (let i = 0; i < fields.length; i++) {
       const field = fields[i];
@@ -160,6 +161,7 @@ export class Frame {
         next = this.#readField(field, next, limit, depth + 1);
       } else if (field.required) throw missing(field);
     }
+    for (let i = fields.length; i < count; i++) next = this.#walker.value(next, limit, depth + 1);
     if (next !== limit) throw mismatch('list');
     if (depth === 0) this.#fieldCount = count;
     return limit;
