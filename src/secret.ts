@@ -41,7 +41,14 @@ const forms = new Set<string>();
 function remember(value: string): void {
   if (value.length < minimumLength) return;
   const bytes = Buffer.from(value);
-  for (const form of [value, encodeURIComponent(value), bytes.toString('base64'), bytes.toString('hex')]) {
+  const inJson = JSON.stringify(value).slice(1, -1);
+  for (const form of [
+    value,
+    inJson,
+    encodeURIComponent(value),
+    bytes.toString('base64'),
+    bytes.toString('hex'),
+  ]) {
     forms.delete(form);
     forms.add(form);
   }

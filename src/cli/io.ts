@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import type { WriteStream } from 'node:tty';
 
@@ -27,10 +28,14 @@ export interface Io {
 
 /** A stream that is written with back-pressure and whose reader may leave. */
 export interface Output {
+  /** The stream itself, for a writer that must not wait: the log. */
+  readonly stream: Writable;
   readonly isTTY: boolean;
+  /** Whether it goes to the systemd journal. */
+  readonly isJournal: boolean;
   /** Width of the terminal; undefined when it is not one. */
   readonly columns: number | undefined;
-  /** Whether its reader sees colours (`NO_COLOR` and `FORCE_COLOR` are obeyed). */
+  /** Whether it is a terminal that shows colours and may (`NO_COLOR` is obeyed). */
   readonly hasColors: boolean;
   /** Resolves when there is room for more. Does nothing once the reader is gone; an `io` error when a disk is full. */
   write(data: string | Buffer): Promise<void>;
@@ -61,7 +66,7 @@ export class Interrupted extends Error {
 export function processIo(onNow: (reason: Interrupted) => void): Io & AsyncDisposable {
   const stdin = once((): Readable => process.stdin);
   const stdout = once(() => createOutput(process.stdout));
-  const stderr = once(() => createOutput(process.stderr));
+  const stderr = once(() => createOutput(process.stderr, isJournal(process.stderr.fd)));
   const signals = once(() => catchSignals(onNow));
   return {
     get stdin() {
@@ -93,6 +98,7 @@ export function processIo(onNow: (reason: Interrupted) => void): Io & AsyncDispo
 /** Wraps a stream that may lose its reader. */
 export function createOutput(
   stream: Writable & Partial<Pick<WriteStream, 'isTTY' | 'columns' | 'hasColors'>>,
+  journal = false,
 ): Output {
   const gone = new AbortController();
   let failure: AgentError | undefined;
@@ -120,7 +126,9 @@ export function createOutput(
   });
 
   return {
+    stream,
     isTTY: stream.isTTY === true,
+    isJournal: journal,
     hasColors: stream.hasColors?.() === true,
     get columns() {
       return stream.columns;
@@ -155,6 +163,14 @@ const readerLeft = new Set([
   'ERR_STREAM_DESTROYED',
   'ERR_STREAM_WRITE_AFTER_END',
 ]);
+
+/** systemd.exec(5), `$JOURNAL_STREAM`: device and inode of the stream to the journal, as `8:1234`. */
+function isJournal(fd: number): boolean {
+  const named = process.env['JOURNAL_STREAM'];
+  if (named === undefined) return false;
+  const { dev, ino } = fstatSync(fd);
+  return named === `${String(dev)}:${String(ino)}`;
+}
 
 function catchSignals(onNow: (reason: Interrupted) => void): { stop: AbortSignal; now: AbortSignal } {
   const stop = new AbortController();

@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 
+import type { OpenLog } from '../daemon/log-sink.js';
 import { AgentError } from '../errors.js';
 import type { LogLevel } from '../log.js';
 import { generalGroup, type Subcommand } from './help.js';
@@ -40,10 +41,36 @@ export function addLogOptions(command: Subcommand, side: Side): Subcommand {
     );
 }
 
+/**
+ * Opens the log on standard error as the flags and the environment say; `fallback` is the level when neither names
+ * one. journald is recognised by `JOURNAL_STREAM`, which holds the device and inode of the stream that goes to it.
+ */
+export async function openLog(
+  io: Io,
+  flags: LogFlags & { utc?: boolean },
+  side: Side,
+  fallback: LogLevel,
+): Promise<OpenLog> {
+  const { createLog } = await import('../daemon/log-sink.js');
+  const { logFormat, utc = false } = flags;
+  const { stderr } = io;
+  const journal = logFormat === 'journal' || (logFormat !== 'text' && stderr.isJournal);
+  return createLog({
+    level: logLevel(io, flags, side, fallback),
+    stream: stderr.stream,
+    look: {
+      format: logFormat === 'json' ? 'json' : 'text',
+      journal,
+      terminal: stderr.isTTY,
+      colors: stderr.hasColors && !journal,
+      utc,
+    },
+  });
+}
+
 const levels: readonly LogLevel[] = ['error', 'warn', 'info', 'debug', 'trace'];
 
-/** The level that the flags ask for, else the environment, else `fallback`. */
-export function logLevel(io: Io, flags: LogFlags, side: Side, fallback: LogLevel): LogLevel {
+function logLevel(io: Io, flags: LogFlags, side: Side, fallback: LogLevel): LogLevel {
   if (flags.quiet === true) return 'error';
   if (flags.verbose !== undefined) return flags.verbose > 1 ? 'trace' : 'debug';
   const name = variable(side, 'LOG_LEVEL');

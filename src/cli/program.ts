@@ -12,6 +12,8 @@ import type { SubcommandEntry, Tool, ToolName } from './subcommands.js';
  */
 export async function runProgram(name: ToolName, tool: Tool, args: readonly string[], io: Io): Promise<void> {
   const { description, examples, subcommands } = tool;
+  // Before a stream is asked whether it shows colours.
+  if (args.includes('--no-color')) io.env['NO_COLOR'] = '1';
   const named = namedSubcommand(args, subcommands);
   const pages = { out: '', error: '' };
 

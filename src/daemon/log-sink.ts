@@ -1,0 +1,156 @@
+import { createRequire } from 'node:module';
+import type pinoModule from 'pino';
+import type { Writable } from 'node:stream';
+
+import { AgentError, errorText } from '../errors.js';
+import type { Log, LogFields, LogLevel } from '../log.js';
+import { formatRecord, type LogLook, type LogRecord } from './log-format.js';
+
+export interface LogOptions {
+  level: LogLevel;
+  look: LogLook;
+  /** Standard error of the process. */
+  stream: Writable;
+}
+
+export interface OpenLog extends Log {
+  /** Resolves when every line has left the process, or the reader has not taken them for a second. */
+  flush(): Promise<void>;
+}
+
+/**
+ * A log over a stream that may not be read. pino makes the records: fields of any shape as JSON. What it writes goes
+ * through `formatRecord` into a queue with an end.
+ *
+ * A reader that stops reading must not stop the agent, so nothing here waits: Node writes to pipes and sockets
+ * without blocking, and when `longestQueueBytes` are waiting, further lines are dropped and counted. The count is the
+ * first thing the reader sees when it is back. pino's own destinations and its worker are not used: with a blocked
+ * reader they hang or outlive SIGTERM.
+ */
+export function createLog({ level, look, stream }: LogOptions): OpenLog {
+  const sink = new Sink(stream, look);
+  const withStack = ranks[level] >= ranks.debug;
+  let records: Records | undefined;
+  const logWith = (bound: LogFields): Log => {
+    const say = (at: LogLevel) => (message: string, fields?: LogFields) => {
+      if (ranks[at] > ranks[level]) return;
+      // Loaded with the first line: most runs of a one-shot command have nothing to say.
+      records ??= openRecords(sink);
+      records[at](plainFields({ ...bound, ...fields }, withStack), message);
+    };
+    return {
+      error: say('error'),
+      warn: say('warn'),
+      info: say('info'),
+      debug: say('debug'),
+      trace: say('trace'),
+      child: (fields) => logWith({ ...bound, ...fields }),
+    };
+  };
+  return { ...logWith({}), flush: () => sink.flush() };
+}
+
+type Records = Record<LogLevel, (fields: object, message: string) => void>;
+
+const ranks: Record<LogLevel, number> = { error: 0, warn: 1, info: 2, debug: 3, trace: 4 };
+
+function openRecords(sink: Sink): Records {
+  // CommonJS, so that it can be loaded within a call that is not asynchronous.
+  const pino = createRequire(import.meta.url)('pino') as typeof pinoModule;
+  return pino(
+    // `nestedKey` keeps a field called "msg" or "level" from taking the place of the real one.
+    { level: 'trace', base: null, formatters: { level: (name) => ({ level: name }) }, nestedKey: 'fields' },
+    {
+      write: (line) => {
+        sink.write(JSON.parse(line) as Partial<LogRecord>);
+      },
+    },
+  );
+}
+
+/** Errors as text, because JSON has nothing to say about them. */
+function plainFields(fields: LogFields, withStack: boolean): LogFields {
+  const plain: LogFields = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (!(value instanceof Error)) {
+      plain[name] = value;
+      continue;
+    }
+    plain[name] = chainText(value);
+    if (value instanceof AgentError && value.hint !== undefined) plain['hint'] = value.hint;
+    if (withStack) plain['stack'] = value.stack;
+  }
+  return plain;
+}
+
+/** The text of an error and of what caused it: `cannot connect: ECONNREFUSED`. */
+function chainText(error: Error): string {
+  let text = errorText(error);
+  let cause = error.cause;
+  for (let depth = 0; cause !== undefined && depth < 5; depth++) {
+    const more = errorText(cause);
+    if (!text.includes(more)) text = `${text}: ${more}`;
+    cause = cause instanceof Error ? cause.cause : undefined;
+  }
+  return text;
+}
+
+/** Enough for a few thousand lines, little enough for a small gateway. */
+const longestQueueBytes = 512 * 1024;
+const flushMs = 1000;
+
+class Sink {
+  readonly #stream: Writable;
+  readonly #look: LogLook;
+  #dropped = 0;
+  #broken = false;
+
+  constructor(stream: Writable, look: LogLook) {
+    this.#stream = stream;
+    this.#look = look;
+    stream.on('drain', () => {
+      this.#sayDropped();
+    });
+    // Nobody is left to tell.
+    stream.on('error', () => {
+      this.#broken = true;
+    });
+  }
+
+  write({ time = 0, level = 'info', msg = '', fields = {} }: Partial<LogRecord>): void {
+    if (this.#broken) return;
+    if (this.#stream.writableLength > longestQueueBytes) {
+      this.#dropped++;
+      return;
+    }
+    this.#sayDropped();
+    this.#stream.write(formatRecord({ time, level, msg, fields }, this.#look));
+  }
+
+  async flush(): Promise<void> {
+    if (this.#broken || this.#stream.writableLength === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, flushMs);
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#stream.off('error', done);
+        resolve();
+      };
+      this.#stream.once('error', done);
+      // The callback of an empty write comes after everything before it.
+      this.#stream.write('', done);
+    });
+  }
+
+  #sayDropped(): void {
+    if (this.#dropped === 0) return;
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    this.write({
+      time: Date.now(),
+      level: 'warn',
+      msg: 'log lines were dropped because nobody read them',
+      fields: { dropped },
+    });
+  }
+}
