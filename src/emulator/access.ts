@@ -115,8 +115,32 @@ function sameSegment(a: string, b: string, before: string): boolean {
   return a.toLowerCase() === b.toLowerCase();
 }
 
-/** Whether a presented certificate has one of a device's thumbprints (SHA-1 or SHA-256), in constant time. */
-export function hasThumbprint(certificate: Buffer, thumbprints: readonly string[]): boolean {
+/** What a client showed in its TLS handshake. */
+export interface ClientCertificate {
+  /** DER. */
+  raw: Buffer;
+  commonName: string;
+  /** Whether its chain leads to one of the hub's device authorities. */
+  trusted: boolean;
+}
+
+/** Whether a certificate speaks for a device (or module, whose common name is `{device}/{module}`). */
+export function certifies(
+  certificate: ClientCertificate,
+  { authentication, deviceId, moduleId }: Device,
+): boolean {
+  if (authentication.type === 'selfSigned') {
+    const { primaryThumbprint, secondaryThumbprint } = authentication;
+    return hasThumbprint(certificate.raw, [primaryThumbprint, secondaryThumbprint]);
+  }
+  const name = moduleId === undefined ? deviceId : `${deviceId}/${moduleId}`;
+  return (
+    authentication.type === 'certificateAuthority' && certificate.trusted && certificate.commonName === name
+  );
+}
+
+/** SHA-1 or SHA-256, told apart by their length; compared in constant time. */
+function hasThumbprint(certificate: Buffer, thumbprints: readonly string[]): boolean {
   return thumbprints.some((thumbprint) => {
     const wanted = Buffer.from(thumbprint.replaceAll(':', ''), 'hex');
     const hash = createHash(wanted.length === 32 ? 'sha256' : 'sha1')
@@ -124,6 +148,26 @@ export function hasThumbprint(certificate: Buffer, thumbprints: readonly string[
       .digest();
     return hash.length === wanted.length && timingSafeEqual(hash, wanted);
   });
+}
+
+/**
+ * SASL PLAIN: `{policy}@sas.root.{hub}`, `{device}@sas.{hub}` or `{device}/modules/{module}@sas.{hub}` with a token as
+ * the password; or, at the Event Hubs endpoint, a policy's name with its key.
+ */
+export function verifyPlain(user: string, password: string, ring: KeyRing): Verdict {
+  if (/@sas\./i.test(user)) return verifyToken(password, ring);
+  const policy = ring.policies.get(user);
+  const known = policy && [policy.primaryKey, policy.secondaryKey].some((key) => sameText(key, password));
+  if (!policy || !known) return { ok: false, reason: `"${user}" is not known, or its key is another` };
+  return {
+    ok: true,
+    grant: { scope: [], holder: { kind: 'policy', rights: policy.rights }, expiresAt: Infinity },
+  };
+}
+
+function sameText(a: string, b: string): boolean {
+  const [left, right] = [a, b].map((text) => createHash('sha256').update(text).digest());
+  return left !== undefined && right !== undefined && timingSafeEqual(left, right);
 }
 
 /** A key that depends on nothing but the hub's own key and the id, so that examples can be written down. */

@@ -31,9 +31,7 @@ export function openCbsRequests(
       ...reason,
     });
     const respond = (): void => {
-      const mine = connection.outletOf('cbs', (other) => other.session === session);
-      const outlet = mine ?? connection.outletOf('cbs', () => true);
-      outlet?.post(response(request, answer));
+      connection.siblingOf(context)?.post(response(request, answer));
     };
     if (fault?.act === 'delay') hub.clock.at(hub.now() + fault.ms, respond);
     // The hub's disposition of the request goes first, the response after it.

@@ -20,6 +20,7 @@ export class HubClock {
 
   /** Runs `act` when the hub's time reaches `time`; returns what cancels it. */
   at(time: number, act: () => void): () => void {
+    if (time === Infinity) return () => undefined;
     const alarm: Alarm = { time, act, sleep: new AbortController() };
     this.#alarms.add(alarm);
     this.#arm(alarm);

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 
-import { covers } from './access.js';
-import type { Grant, Right } from './access.js';
+import { certifies, covers, verifyPlain } from './access.js';
+import type { ClientCertificate, Grant, Right } from './access.js';
 import { pathOf, routeOf } from './addresses.js';
 import type { Direction, LinkKind, Route } from './addresses.js';
 import { openCbsRequests } from './cbs.js';
@@ -14,17 +14,18 @@ import type { HubError } from './errors.js';
 import { isEnding, matches } from './faults.js';
 import type { Ending, FaultAction, FaultFilter, Faults, Moment } from './faults.js';
 import type { Hub } from './hub.js';
-import { Inlet, Outlet } from './links.js';
+import { Inlet, Outlet, channelOf, maxMessageBytes } from './links.js';
 import type { LinkContext, Transfer } from './links.js';
+import { openMethodAnswers, openMethodCalls } from './methods.js';
 import type { LinkFacts, Transport } from './record.js';
 import { Settler } from './settle.js';
 import { openTelemetry } from './telemetry.js';
+import { openTwinRequests, openTwinResponses } from './twin-links.js';
 import { insides, rhea } from './wire.js';
 import type { Connection, Receiver, Sender, Session } from './wire.js';
 
 /** What the hub says of itself when a connection opens; frame logs of the real one. */
 const openFields = { max_frame_size: 65_536, channel_max: 8191, idle_time_out: 240_000 };
-const maxMessageBytes = 1024 * 1024;
 /** A client that does not answer a close gets this long before its socket goes. */
 const closePatienceMs = 2000;
 
@@ -38,6 +39,7 @@ export class ClientConnection implements DeviceOwner {
   readonly #hub: Hub;
   readonly #faults: Faults;
   readonly #socket: Duplex;
+  readonly #certificate: ClientCertificate | undefined;
   readonly #amqp: Connection;
   readonly #links = new Map<Sender | Receiver, Inlet | Outlet>();
   readonly #sessions = new Map<Session, { number: number; settler: Settler }>();
@@ -46,9 +48,10 @@ export class ClientConnection implements DeviceOwner {
   readonly #grants = new Map<string, { grant: Grant; cancelExpiry: () => void }>();
   #tokens = 0;
 
-  constructor(number: number, transport: Transport, socket: Duplex, hub: Hub, faults: Faults) {
+  constructor(number: number, { socket, transport, certificate }: Peer, hub: Hub, faults: Faults) {
     this.number = number;
     this.transport = transport;
+    this.#certificate = certificate;
     this.#hub = hub;
     this.#faults = faults;
     this.#socket = socket;
@@ -93,11 +96,22 @@ export class ClientConnection implements DeviceOwner {
     this.#grants.set(key, { grant, cancelExpiry });
   }
 
-  /** The outgoing half of a request-and-response pair, by what distinguishes the pairs of a connection. */
-  outletOf(kind: LinkKind, belongs: (context: LinkContext) => boolean): Outlet | undefined {
-    return [...this.#links.values()].find(
+  /**
+   * The link that answers to requests of `context` go out on: of the same channel if the client named one, else of
+   * the same session, else any of its kind.
+   */
+  siblingOf(context: LinkContext): Outlet | undefined {
+    const candidates = [...this.#links.values()].filter(
       (link): link is Outlet =>
-        link instanceof Outlet && link.context.route.kind === kind && belongs(link.context),
+        link instanceof Outlet &&
+        link.context.route.kind === context.route.kind &&
+        link.context.device === context.device,
+    );
+    const channel = channelOf(context);
+    return (
+      candidates.find((link) => channel !== undefined && channelOf(link.context) === channel) ??
+      candidates.find((link) => link.context.session === context.session) ??
+      candidates[0]
     );
   }
 
@@ -141,6 +155,10 @@ export class ClientConnection implements DeviceOwner {
     return true;
   }
 
+  detach(context: LinkContext, error: HubError): void {
+    for (const [link, open] of [...this.#links]) if (open.context === context) this.#detach(link, error);
+  }
+
   /** Closes cleanly; the socket goes when the client has answered, or soon. */
   close(error?: HubError): void {
     this.#amqp.close(error);
@@ -171,14 +189,15 @@ export class ClientConnection implements DeviceOwner {
     return amqp;
   }
 
-  /** None (Node, C#), ANONYMOUS (Event Hubs), MSSBCBS (C) and PLAIN with a token (Python) all come in. */
+  /** No SASL at all (Node, C#), ANONYMOUS (Event Hubs), MSSBCBS (C), PLAIN (Python, Go) and EXTERNAL all come in. */
   #offerSasl(mechanisms: SaslMechanisms): void {
     mechanisms.enable_anonymous();
-    mechanisms['MSSBCBS'] = () => ({
-      outcome: undefined as boolean | undefined,
-      start() {
-        this.outcome = true;
-      },
+    mechanisms['MSSBCBS'] = welcome;
+    if (this.#certificate) mechanisms['EXTERNAL'] = welcome;
+    mechanisms.enable_plain((user, password) => {
+      const verdict = verifyPlain(user, password, this.#hub);
+      if (verdict.ok) this.allow(verdict.grant);
+      return verdict.ok;
     });
   }
 
@@ -259,7 +278,9 @@ export class ClientConnection implements DeviceOwner {
     if (route.kind === 'cbs') return undefined;
     const right: Right = 'deviceId' in route ? 'DeviceConnect' : 'ServiceConnect';
     const scope = route.kind === 'management' ? ['$management'] : path;
-    const allowed = [...this.#grants.values()].some(({ grant }) => grantCovers(grant, right, scope, device));
+    const allowed =
+      [...this.#grants.values()].some(({ grant }) => grantCovers(grant, right, scope, device)) ||
+      (device !== undefined && this.#certificate !== undefined && certifies(this.#certificate, device));
     if ('deviceId' in route && device === undefined) {
       const text = `there is no device ${identityKey(route)}`;
       return allowed ? refusal('device-unknown', text, now) : refusal('unauthorized', text, now);
@@ -268,7 +289,7 @@ export class ClientConnection implements DeviceOwner {
       const text = `no valid token on this connection allows ${right} on /${path.join('/')}`;
       return refusal('unauthorized', text, now);
     }
-    return device?.status === 'disabled' ? this.#hub.disabledError(device) : undefined;
+    return device && this.#hub.isDisabled(device) ? this.#hub.disabledError(device) : undefined;
   }
 
   #open(link: Sender | Receiver, context: LinkContext, address: string): void {
@@ -427,14 +448,33 @@ type OpenInlet = (
 const takers: Partial<Record<LinkKind, OpenInlet>> = {
   cbs: openCbsRequests,
   telemetry: openTelemetry,
+  twin: openTwinRequests,
+  methods: openMethodAnswers,
   send: openCommandSending,
 };
 
 /** What feeds a link that a client receives from. */
 const givers: Partial<Record<LinkKind, (outlet: Outlet, hub: Hub) => void>> = {
   commands: openCommandDeliveries,
+  twin: openTwinResponses,
+  methods: openMethodCalls,
   feedback: openFeedback,
 };
+
+/** A mechanism that asks nothing: who it is, tokens or a certificate tell. */
+const welcome = () => ({
+  outcome: undefined as boolean | undefined,
+  start() {
+    this.outcome = true;
+  },
+});
+
+/** Who is at the other end of a socket. */
+export interface Peer {
+  socket: Duplex;
+  transport: Transport;
+  certificate?: ClientCertificate | undefined;
+}
 
 interface SaslMechanisms {
   enable_anonymous(): void;

@@ -4,6 +4,8 @@ import type { DeviceId } from '../model.js';
 import type { HubError } from './errors.js';
 import type { Mailbox } from './mailbox.js';
 import type { HubMessage } from './message.js';
+import type { MethodChannel } from './methods.js';
+import type { Twin } from './twin.js';
 
 /** How a device or module proves who it is. */
 export type Authentication =
@@ -22,7 +24,10 @@ export interface Device extends DeviceId {
   status: 'enabled' | 'disabled';
   statusReason?: string | undefined;
   authentication: Authentication;
+  capabilities?: { iotEdge: boolean };
   readonly mailbox: Mailbox<HubMessage>;
+  readonly twin: Twin;
+  readonly methods: MethodChannel;
   /** The connection that speaks for it; a newer one takes over. */
   owner?: DeviceOwner | undefined;
 }

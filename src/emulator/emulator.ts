@@ -3,15 +3,15 @@ import { AgentError } from '../errors.js';
 import type { DeviceId, SendOutcome } from '../model.js';
 import type { CertificateAndKey } from './certificates.js';
 import { ClientConnection } from './connection.js';
-import type { ConnectionView } from './connection.js';
+import type { ConnectionView, Peer } from './connection.js';
 import type { Authentication, Device } from './device.js';
 import { identityKey } from './device.js';
 import { Faults } from './faults.js';
 import { Hub, recorded } from './hub.js';
-import { listenTls } from './listener.js';
+import { certificateOf, listenHttps, listenTls } from './listener.js';
 import type { Listener } from './listener.js';
 import type { HubMessage } from './message.js';
-import type { HubRecord, RecordEntry, Transport, WaitOptions } from './record.js';
+import type { HubRecord, RecordEntry, WaitOptions } from './record.js';
 import { defaultSettings, wellKnownKey } from './settings.js';
 import type { HubSettings } from './settings.js';
 import { StateDirectory } from './state.js';
@@ -24,6 +24,8 @@ export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> 
   commands?: Partial<HubSettings['commands']>;
   /** AMQP over TLS. Default 0: a free one. */
   port?: number;
+  /** REST and AMQP over WebSocket. None by default; 0 takes a free one. Many SDKs know no other than 443. */
+  httpsPort?: number;
   /** Address to listen on. Default 127.0.0.1. */
   host?: string;
   /** Devices to register. */
@@ -35,7 +37,15 @@ export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> 
 
 /** Starts a local IoT Hub; it is ready when the promise resolves. `await using` stops it at the end of the scope. */
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
-  const { port = 0, host = '127.0.0.1', devices = [], stateDirectory, commands, ...given } = options;
+  const {
+    port = 0,
+    host = '127.0.0.1',
+    httpsPort,
+    devices = [],
+    stateDirectory,
+    commands,
+    ...given
+  } = options;
   const settings: HubSettings = {
     ...defaultSettings,
     ...given,
@@ -49,9 +59,10 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
   const state = stateDirectory === undefined ? undefined : await StateDirectory.open(stateDirectory);
   const authority = await certificateAuthority(state, settings.clock);
   const server = await serverCertificate(authority, settings);
-  const emulator = new Emulator(new Hub(settings), authority.certificate);
+  const emulator = new Emulator(new Hub(settings), authority);
   for (const deviceId of devices) emulator.addDevice({ deviceId });
   await emulator.listen(server, port, host);
+  if (httpsPort !== undefined) await emulator.listenHttps(server, httpsPort, host);
   return emulator;
 }
 
@@ -60,15 +71,18 @@ export class Emulator implements AsyncDisposable {
   readonly ca: string;
   readonly faults: Faults;
   readonly #hub: Hub;
+  readonly #authority: CertificateAndKey;
   readonly #connections = new Set<ClientConnection>();
   readonly #listeners: Listener[] = [];
   #port = 0;
+  #httpsPort: number | undefined;
   #connectionsAccepted = 0;
 
   /** Not for use: `startEmulator` makes them. */
-  constructor(hub: Hub, ca: string) {
+  constructor(hub: Hub, authority: CertificateAndKey) {
     this.#hub = hub;
-    this.ca = ca;
+    this.#authority = authority;
+    this.ca = authority.certificate;
     this.faults = new Faults(
       (ending, filter) => {
         let ended = 0;
@@ -86,9 +100,16 @@ export class Emulator implements AsyncDisposable {
     return this.#port;
   }
 
+  /** REST and AMQP over WebSocket; undefined unless a port was asked for. */
+  get httpsPort(): number | undefined {
+    return this.#httpsPort;
+  }
+
   /** Name and port, as connection strings carry them. */
   get hostName(): string {
-    return `${this.#hub.settings.hubName}:${this.#port}`;
+    // Clients that take no port know the standard one.
+    const port = this.#port === 5671 ? '' : `:${this.#port}`;
+    return `${this.#hub.settings.hubName}${port}`;
   }
 
   /** Everything that happened, in order. */
@@ -167,6 +188,17 @@ export class Emulator implements AsyncDisposable {
     return this.device(id).mailbox.depth;
   }
 
+  /** A certificate for a device that the hub's own authority signs; register it as `certificateAuthority`. */
+  async issueDeviceCertificate(deviceId: string): Promise<CertificateAndKey> {
+    const { makeCertificate } = await import('./certificates.js');
+    return await makeCertificate({
+      commonName: deviceId,
+      issuer: this.#authority,
+      usage: 'client',
+      now: Date.now(),
+    });
+  }
+
   deviceConnectionString(deviceId: string, moduleId?: string): string {
     const { authentication } = this.device({ deviceId, moduleId });
     const module = moduleId === undefined ? '' : `;ModuleId=${moduleId}`;
@@ -187,12 +219,36 @@ export class Emulator implements AsyncDisposable {
 
   /** Not for use: part of starting. */
   async listen(tls: CertificateAndKey, port: number, host: string): Promise<void> {
-    const options = { key: tls.key, cert: tls.certificate, port, host, faults: this.faults };
-    const listener = await listenTls(options, (socket) => {
-      this.#accept(socket, 'tls');
+    const listener = await listenTls(this.#tlsOptions(tls, port, host), (socket) => {
+      this.#accept({ socket, transport: 'tls', certificate: certificateOf(socket) });
     });
     this.#listeners.push(listener);
     this.#port = listener.port;
+  }
+
+  /** Not for use: part of starting. REST and AMQP over WebSocket. */
+  async listenHttps(tls: CertificateAndKey, port: number, host: string): Promise<void> {
+    const [{ getRequestListener }, { restApp }, { websocketUpgrades }] = await Promise.all([
+      import('@hono/node-server'),
+      import('./rest/app.js'),
+      import('./websocket.js'),
+    ]);
+    const upgrades = websocketUpgrades((socket, { socket: tlsSocket }) => {
+      this.#accept({ socket, transport: 'websocket', certificate: certificateOf(tlsSocket) });
+    });
+    const answer = getRequestListener(restApp(this.#hub).fetch);
+    const listener = await listenHttps(
+      this.#tlsOptions(tls, port, host),
+      (request, response) => void answer(request, response),
+      upgrades,
+    );
+    this.#listeners.push(listener);
+    this.#httpsPort = listener.port;
+  }
+
+  #tlsOptions({ key, certificate: cert }: CertificateAndKey, port: number, host: string) {
+    const ca = [this.ca, ...this.#hub.settings.deviceAuthorities];
+    return { key, cert, ca, port, host, faults: this.faults };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -201,11 +257,11 @@ export class Emulator implements AsyncDisposable {
     this.#hub.stop();
   }
 
-  #accept(socket: ConstructorParameters<typeof ClientConnection>[2], transport: Transport): void {
+  #accept(peer: Peer): void {
     const number = ++this.#connectionsAccepted;
-    const connection = new ClientConnection(number, transport, socket, this.#hub, this.faults);
+    const connection = new ClientConnection(number, peer, this.#hub, this.faults);
     this.#connections.add(connection);
-    socket.once('close', () => this.#connections.delete(connection));
+    peer.socket.once('close', () => this.#connections.delete(connection));
   }
 
   #policyKey(name: string): string {

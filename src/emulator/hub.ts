@@ -13,9 +13,11 @@ import { Mailbox } from './mailbox.js';
 import type { DeadReason, Entry } from './mailbox.js';
 import { countedBytes } from './message.js';
 import type { HubMessage } from './message.js';
+import { MethodChannel } from './methods.js';
 import { HubRecord } from './record.js';
 import type { RecordedMessage } from './record.js';
 import type { HubSettings } from './settings.js';
+import { Twin } from './twin.js';
 
 /** The hub itself, without its wire: who exists, what waits for whom, and what happened. */
 export class Hub implements KeyRing {
@@ -74,6 +76,8 @@ export class Hub implements KeyRing {
         primaryKey: derivedKey(this.settings.key, key),
         secondaryKey: derivedKey(this.settings.key, `${key}/secondary`),
       },
+      twin: new Twin(),
+      methods: new MethodChannel(),
       mailbox: new Mailbox<HubMessage>(
         { ...this.settings.commands, capacity: hubLimits.commandQueueDepth },
         this.clock,
@@ -113,6 +117,11 @@ export class Hub implements KeyRing {
     if (status === 'disabled') device.owner?.yield(device, this.disabledError(device));
   }
 
+  /** A module is, when its device is. */
+  isDisabled(device: Device): boolean {
+    return device.status === 'disabled' || this.find(device.deviceId)?.status === 'disabled';
+  }
+
   disabledError(device: Device): HubError {
     return refusal('device-disabled', `device ${identityKey(device)} is disabled`, this.now());
   }
@@ -127,6 +136,12 @@ export class Hub implements KeyRing {
       );
     }
     return { outcome: 'accepted' };
+  }
+
+  /** A twin's desired properties or tags were written. */
+  twinWritten({ deviceId, moduleId, twin }: Device): void {
+    const { version } = twin.desired;
+    this.record.add({ event: 'twin', deviceId, moduleId, operation: 'service', version, status: 200 });
   }
 
   /** A cloud-to-device message from a service: into the mailbox that its `to` names. */

@@ -9,6 +9,9 @@ import type { Settler } from './settle.js';
 import { clientOutcome, forget, insides, nextUnsent } from './wire.js';
 import type { Delivery, Receiver, Sender } from './wire.js';
 
+/** What links announce as their max-message-size; a larger message closes the link. */
+export const maxMessageBytes = 1024 * 1024;
+
 /** What is known of a link from its attach on. */
 export interface LinkContext {
   connection: ClientConnection;
@@ -197,4 +200,13 @@ export class Outlet {
     if (delivery.remote_settled) delivery.update(true);
     else this.context.settler.settle(delivery, answer);
   }
+}
+
+/**
+ * What pairs the two links of a method or twin channel: the text after the colon of `methods:{id}`, `twin:{id}`, or
+ * all of it (C). Undefined when the client named none.
+ */
+export function channelOf({ properties }: LinkContext): string | undefined {
+  const id = properties['com.microsoft:channel-correlation-id'];
+  return typeof id === 'string' ? id.replace(/^[^:]*:/, '') : undefined;
 }

@@ -1,11 +1,15 @@
+import type { RequestListener } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
-import type { TLSSocket, TlsOptions } from 'node:tls';
+import { TLSSocket, createServer as createTlsServer } from 'node:tls';
+import type { TlsOptions } from 'node:tls';
 import { once } from 'node:events';
 
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
+import type { ClientCertificate } from './access.js';
 import type { Faults } from './faults.js';
+import type { Upgrade } from './websocket.js';
 
 /** A port that listens: TCP first, where the first faults wait, then TLS. */
 export interface Listener extends AsyncDisposable {
@@ -26,6 +30,23 @@ export async function listenTls(
 ): Promise<Listener> {
   const { port, host, faults, ...tls } = options;
   const server = createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: false }, onSocket);
+  server.on('tlsClientError', (_error, socket) => {
+    socket.destroy();
+  });
+  return await listen({ port, host, faults }, (socket) => server.emit('connection', socket));
+}
+
+/** Listens with HTTPS: requests for the REST side, upgrades for AMQP over WebSocket. */
+export async function listenHttps(
+  options: ListenOptions & TlsOptions,
+  onRequest: RequestListener,
+  onUpgrade: Upgrade,
+): Promise<Listener> {
+  const { port, host, faults, ...tls } = options;
+  const server = createHttpsServer({ ...tls, requestCert: true, rejectUnauthorized: false }, onRequest);
+  // SDKs keep connections and sleep between calls; one that is closed under them fails their next call.
+  server.keepAliveTimeout = 120_000;
+  server.on('upgrade', onUpgrade);
   server.on('tlsClientError', (_error, socket) => {
     socket.destroy();
   });
@@ -78,4 +99,13 @@ async function bind(server: Server, port: number, host: string): Promise<void> {
         : 'ports below 1024 need a privilege; choose others with --ports auto',
     });
   }
+}
+
+/** What a TLS client showed; undefined when it showed nothing. */
+export function certificateOf(socket: Socket): ClientCertificate | undefined {
+  if (!(socket instanceof TLSSocket)) return undefined;
+  const { raw, subject } = socket.getPeerCertificate();
+  // An empty object stands for no certificate.
+  if ((raw as Buffer | undefined) === undefined) return undefined;
+  return { raw, commonName: [subject.CN].flat()[0] ?? '', trusted: socket.authorized };
 }

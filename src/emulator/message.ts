@@ -1,4 +1,4 @@
-import { rhea, idText } from './wire.js';
+import { dataSection, idText } from './wire.js';
 import type { WireId } from './wire.js';
 
 /** A message as the hub keeps it: what its sender wrote, with ids in the AMQP type they came in. */
@@ -54,7 +54,7 @@ export function fromWire(wire: WireMessage): HubMessage {
 
 /** The parts of a message that the hub hands on unchanged, for rhea to encode. */
 export function toWire(message: HubMessage): WireMessage {
-  const wire: WireMessage = { body: rhea.message.data_section(message.body) };
+  const wire: WireMessage = { body: dataSection(message.body) };
   if (message.id !== undefined) wire.message_id = message.id;
   if (message.correlation !== undefined) wire.correlation_id = message.correlation;
   if (message.userId !== undefined) wire.user_id = message.userId;

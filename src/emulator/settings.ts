@@ -14,6 +14,8 @@ export interface HubSettings {
   hubName: string;
   /** Name of the Event Hubs-compatible endpoint. */
   eventHubName: string;
+  /** PEM certificates, besides the hub's own, that may sign devices' certificates. */
+  deviceAuthorities: readonly string[];
   commands: Omit<MailboxSettings, 'capacity'>;
   /** Life of a command that names no expiry, in milliseconds. */
   defaultTtlMs: number;
@@ -39,6 +41,7 @@ export const defaultSettings: HubSettings = {
   hostNames: ['localhost', '127.0.0.1', '[::1]'],
   hubName: 'localhost',
   eventHubName: 'iothub-events',
+  deviceAuthorities: [],
   commands: {
     lockMs: hubLimits.commandLockMs,
     maxDeliveryCount: 10,

@@ -1,7 +1,9 @@
 import type { SendOutcome } from '../model.js';
+import { refusal } from './errors.js';
 import type { FaultAction } from './faults.js';
 import { recorded } from './hub.js';
 import type { Hub } from './hub.js';
+import { maxMessageBytes } from './links.js';
 import type { LinkContext, Transfer } from './links.js';
 import { fromWire } from './message.js';
 import type { HubMessage, WireMessage } from './message.js';
@@ -21,6 +23,11 @@ export function openTelemetry(
     if (device === undefined) return;
     const { deviceId, moduleId } = device;
     const messages = messagesOf(transfer);
+    if (messages.some((message) => message.body.length > maxMessageBytes)) {
+      const text = 'the message is larger than the link takes';
+      connection.detach(context, refusal('message-too-large', text, hub.now()));
+      return;
+    }
     const forced = fault && outcomeOf(fault, hub.now());
     const outcome = forced ?? hub.takeTelemetry(device, messages);
     for (const message of messages) {

@@ -21,6 +21,9 @@ export const ubyte = (value: number): unknown => rhea.types.wrap_ubyte(value);
 export const timestamp = (milliseconds: number): unknown => rhea.types.wrap_timestamp(milliseconds);
 export const uuid = (bytes: Buffer): unknown => rhea.types.wrap_uuid(bytes);
 
+/** A message body of one data section. */
+export const dataSection = (bytes: Buffer): unknown => rhea.message.data_section(bytes);
+
 /** A message or correlation id as it came: string, ulong (number), uuid or binary (Buffer). rhea sends it back alike. */
 export type WireId = string | number | Buffer;
 
