@@ -9,11 +9,27 @@ const renewAtShare = 0.8;
 const answerWithinMs = 30_000;
 const retryShare = 0.02;
 
+/** Keeps the session's token fresh while `work` goes on. */
+export async function renewTokensDuring<T>(
+  session: Pick<HubSession, 'renewToken' | 'over'>,
+  { makeToken, clock, log }: { makeToken: TokenMaker; clock: Clock; log: Log },
+  work: () => Promise<T>,
+): Promise<T> {
+  const done = new AbortController();
+  // It ends by the session's end or by ours, and both are told elsewhere.
+  renewTokens(session, makeToken, { clock, log, until: done.signal }).catch(() => undefined);
+  try {
+    return await work();
+  } finally {
+    done.abort();
+  }
+}
+
 /**
  * Keeps the session's token fresh until the session is over. The schedule is kept by the monotonic clock: a wall
  * clock that steps backwards would otherwise make an expired token look new.
  */
-export async function renewTokens(
+async function renewTokens(
   session: Pick<HubSession, 'renewToken' | 'over'>,
   makeToken: TokenMaker,
   { clock, log, until }: { clock: Clock; log: Log; until: AbortSignal },

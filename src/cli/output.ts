@@ -47,7 +47,7 @@ export interface TextLook {
 export interface Printer {
   readonly format: 'text' | 'json' | 'none';
   /** Resolves when standard output has room for more. */
-  print(what: Printable): Promise<void>;
+  print(what: Printable, end?: string): Promise<void>;
 }
 
 /** Prints results on standard output in the format that was asked for. */
@@ -58,9 +58,9 @@ export function createPrinter(io: Io, flags: OutputFlags): Printer {
   const time = (ms: number): string => humanTime(ms, flags.utc === true);
   return {
     format,
-    async print({ json, text }) {
-      if (format === 'json') await stdout.write(`${json()}\n`);
-      if (format === 'text') await stdout.write(`${text({ columns: stdout.columns, time })}\n`);
+    async print({ json, text }, end = '\n') {
+      if (format === 'json') await stdout.write(json() + end);
+      if (format === 'text') await stdout.write(text({ columns: stdout.columns, time }) + end);
     },
   };
 }

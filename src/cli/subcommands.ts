@@ -23,13 +23,40 @@ export interface Tool {
 export const tools: Record<ToolName, Tool> = {
   'iothub-device': {
     description: 'Device agent for Azure IoT Hub: telemetry out, commands in, over one AMQP connection.',
-    examples: [],
-    subcommands: [],
+    examples: [`iothub-device send --data '{"temperature":21.5}'`, 'iothub-device run --exec ./handler'],
+    subcommands: [
+      {
+        name: 'send',
+        summary: 'send telemetry and wait for the answer',
+        load: async () => (await import('./device/send.js')).sendCommand,
+      },
+      {
+        name: 'run',
+        summary: 'the agent: stay connected and handle commands',
+        load: async () => (await import('./device/run.js')).runCommand,
+      },
+      {
+        name: 'receive',
+        summary: 'print commands and settle them',
+        load: async () => (await import('./device/receive.js')).receiveCommand,
+      },
+      {
+        name: 'sas',
+        summary: 'print a SAS token',
+        load: async () => (await import('./device/sas.js')).sasCommand,
+      },
+    ],
   },
   'iothub-service': {
     description: 'The other side of Azure IoT Hub: what an operator does with devices.',
-    examples: [],
-    subcommands: [],
+    examples: ['iothub-service send dev1 --data reboot --wait'],
+    subcommands: [
+      {
+        name: 'send',
+        summary: 'send commands and wait for their feedback',
+        load: async () => (await import('./service/send.js')).serviceSendCommand,
+      },
+    ],
   },
   'iothub-emulator': {
     description: 'A local Azure IoT Hub on loopback, for examples and tests without an account.',

@@ -1,0 +1,145 @@
+import { runAgent } from '../../agent/run.js';
+import { StreamOutbox, type StreamAnswer } from '../../agent/stream-outbox.js';
+import { pumpTelemetry } from '../../agent/telemetry.js';
+import { renewTokensDuring } from '../../agent/tokens.js';
+import { AgentError } from '../../errors.js';
+import type { TelemetryMessage } from '../../model.js';
+import { exitCodes } from '../exit-codes.js';
+import type { Io } from '../io.js';
+import type { InputItem } from '../message-input.js';
+import { ExitTally, type Sent } from '../output-sent.js';
+import type { DeviceHub } from './hub.js';
+
+export interface SendJob {
+  messages: AsyncIterable<Item>;
+  /** Messages on their way at once; no more are read while so many have no answer. */
+  inflight: number;
+  /** Whether a message that was not accepted ends the sending. */
+  onError: 'stop' | 'continue';
+  /** Give up when an answer has been outstanding this long. */
+  timeoutMs: number;
+  print: (sent: Sent) => Promise<void>;
+}
+
+type Item = InputItem<TelemetryMessage>;
+
+/** How long what is on its way may take after the first Ctrl-C. */
+const finishWithinMs = 5_000;
+
+/**
+ * Sends all messages in order and prints what the hub said of each; returns the exit code. The first connection must
+ * come up; one that is lost later is opened again, and what has no answer is sent again with the same message id.
+ */
+export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promise<number> {
+  const tally = new ExitTally();
+  let printed: Promise<unknown> = Promise.resolve();
+  const patience = new Patience(job.timeoutMs);
+
+  const outbox = new StreamOutbox(job.messages, {
+    capacity: job.inflight,
+    encode: ({ message }) => {
+      if (message === undefined) return undefined;
+      patience.begin();
+      return hub.encode(message);
+    },
+    onResult: (item, answer) => {
+      patience.answered(outbox.unanswered);
+      const sent = sentOf(item, answer);
+      tally.add(sent);
+      if (job.onError === 'stop' && tally.exitCode !== exitCodes.ok) outbox.stop();
+      printed = printed.then(() => job.print(sent));
+    },
+  });
+
+  const finish = () => {
+    outbox.stop();
+    patience.shorten(finishWithinMs);
+  };
+  io.stop.addEventListener('abort', finish);
+  io.stdout.readerGone.addEventListener('abort', finish);
+
+  let online = false;
+  const abandon = AbortSignal.any([io.now, patience.over]);
+  try {
+    await runAgent({
+      open: (signal) => hub.open(['telemetry'], signal),
+      work: async (session, { stopping, healthy }) => {
+        online = true;
+        await renewTokensDuring(session, hub, () =>
+          pumpTelemetry(session, outbox, { window: job.inflight, stopping, onAccepted: healthy }),
+        );
+      },
+      stopping: abandon,
+      abandon,
+      givesUp: () => !online,
+      clock: hub.clock,
+      log: hub.log,
+    });
+    if (outbox.unanswered > 0 && !io.now.aborted)
+      throw noAnswer(outbox.unanswered, job.timeoutMs, io.stop.aborted);
+  } finally {
+    patience.end();
+    await printed;
+  }
+  io.stop.throwIfAborted();
+  return tally.exitCode;
+}
+
+function sentOf({ line, message, error }: Item, answer: StreamAnswer): Sent {
+  if (answer !== undefined)
+    return { line, messageId: message?.messageId, result: answer.outcome, ms: answer.ms };
+  return { line, error: error ?? new AgentError('bug', 'a message was not sent') };
+}
+
+function noAnswer(count: number, timeoutMs: number, stopped: boolean): AgentError {
+  const messages = count === 1 ? 'one message' : `${String(count)} messages`;
+  const within = stopped ? Math.min(finishWithinMs, timeoutMs) : timeoutMs;
+  return new AgentError('unavailable', `no answer to ${messages} within ${String(within / 1000)} s`, {
+    hint: 'the hub may have taken them: sent again, they carry the same message ids only if you give them',
+  });
+}
+
+/** Runs out when an answer has been outstanding for too long. */
+class Patience {
+  readonly #expiry = new AbortController();
+  #limitMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  get over(): AbortSignal {
+    return this.#expiry.signal;
+  }
+
+  /** Something is waited for. */
+  begin(): void {
+    if (this.#timer === undefined) this.#arm();
+  }
+
+  /** An answer has come, and so many are still waited for. */
+  answered(outstanding: number): void {
+    this.end();
+    if (outstanding > 0) this.#arm();
+  }
+
+  shorten(limitMs: number): void {
+    this.#limitMs = Math.min(limitMs, this.#limitMs);
+    this.end();
+    this.#arm();
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #arm(): void {
+    // Node takes a timer that never ends for one that ends at once.
+    if (!Number.isFinite(this.#limitMs)) return;
+    this.#timer = setTimeout(() => {
+      this.#expiry.abort();
+    }, this.#limitMs);
+  }
+}

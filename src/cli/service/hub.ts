@@ -1,0 +1,20 @@
+import { systemClock } from '../../clock.js';
+import type { ServiceConnectionString } from '../../identity/connection-string.js';
+import { serviceTokens } from '../../identity/token.js';
+import type { Log } from '../../log.js';
+import type { ServiceOptions } from '../../service/client.js';
+import { endpointOf } from '../endpoint.js';
+import type { ConnectionFlags } from '../identity-options.js';
+
+/** The way to the hub's service side. */
+export async function serviceHub(
+  identity: ServiceConnectionString,
+  { log, ...flags }: ConnectionFlags & { log: Log },
+): Promise<ServiceOptions> {
+  return {
+    endpoint: await endpointOf(identity.host, flags),
+    makeToken: serviceTokens(identity),
+    clock: systemClock,
+    log,
+  };
+}

@@ -1,0 +1,67 @@
+import { Option } from 'commander';
+
+import {
+  addConnectionOptions,
+  addIdentityOptions,
+  readServiceIdentity,
+  type ConnectionFlags,
+  type IdentityFlags,
+} from '../identity-options.js';
+import { Subcommand } from '../help.js';
+import type { Io } from '../io.js';
+import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
+import { addMessageOptions, type MessageFlags } from '../message-options.js';
+import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js';
+import { duration } from '../values.js';
+
+export interface ServiceSendFlags
+  extends MessageFlags, IdentityFlags, ConnectionFlags, OutputFlags, LogFlags {
+  module?: string;
+  /** Milliseconds; `true` without a value. */
+  wait?: number | true;
+}
+
+/** `iothub-service send`: commands for a device, and the feedback on them. */
+export function serviceSendCommand(io: Io): Subcommand {
+  const command = new Subcommand('send')
+    .description('Send commands to a device. Without --wait it is done when the hub has queued them.')
+    .examples(
+      'iothub-service send dev1 --data reboot --wait',
+      `iothub-service send dev1 --data '{"interval":5}' --prop command=set-interval --ack full`,
+      'iothub-service send dev1 --lines --wait 5m < commands.txt',
+    )
+    .exits(
+      ['ok', 'queued, or with --wait accepted by the device'],
+      ['data', 'rejected by the device or the hub'],
+      'no-device',
+      ['unavailable', 'unreachable, or no feedback in time'],
+      ['try-again', 'queue full, expired, purged or delivered too often'],
+      'refused',
+    )
+    .argument('<device>', 'device id');
+  addMessageOptions(command, 'command')
+    .option('--module <id>', 'a module of the device')
+    .addOption(
+      new Option('--wait [dur]', 'ask for feedback and exit by it (default: wait 60s)').argParser(duration),
+    );
+  addIdentityOptions(command, 'service');
+  addConnectionOptions(command, 'service');
+  addOutputOptions(command, 'service');
+  addLogOptions(command, 'service');
+  return command.action(async (deviceId: string, flags: ServiceSendFlags) => {
+    const identity = await readServiceIdentity(io, flags);
+    const { openCommands } = await import('../message-input.js');
+    const input = await openCommands(io, flags, AbortSignal.any([io.stop, io.stdout.readerGone]));
+    const { serviceHub } = await import('./hub.js');
+    const { sendCommands } = await import('./send-commands.js');
+    const hub = await serviceHub(identity, { ...flags, log: await openLog(io, flags, 'service', 'warn') });
+    io.exitCode = await sendCommands(io, hub, {
+      commands: input.items,
+      to: { deviceId, moduleId: flags.module },
+      waitMs: flags.wait === true ? 60_000 : flags.wait,
+      onError: flags.onError ?? (input.kind === 'one' ? 'stop' : 'continue'),
+      timeoutMs: flags.timeout,
+      printer: createPrinter(io, flags),
+    });
+  });
+}
