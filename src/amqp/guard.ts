@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
-import type { PeerCertificate, TLSSocket } from 'node:tls';
+import type { PeerCertificate } from 'node:tls';
 import { AgentError, errorText } from '../errors.js';
 import { Conversation } from './guard/conversation.js';
 import { Frame } from './guard/frame.js';
@@ -48,21 +48,17 @@ export function guard(socket: GuardableSocket, options: GuardOptions): GuardedSo
   return new GuardedSocket(socket, options);
 }
 
-/** A stream, with whatever of a TLS socket it has. */
-export type GuardableSocket = Duplex &
-  Partial<
-    Pick<
-      TLSSocket,
-      | 'authorized'
-      | 'encrypted'
-      | 'getPeerCertificate'
-      | 'localAddress'
-      | 'localPort'
-      | 'remoteAddress'
-      | 'remotePort'
-      | 'setNoDelay'
-    >
-  >;
+/** A stream, with whatever it has of a TLS socket. */
+export interface GuardableSocket extends Duplex {
+  readonly encrypted?: boolean;
+  readonly authorized?: boolean;
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
+  readonly remoteAddress?: string | undefined;
+  readonly remotePort?: number | undefined;
+  getPeerCertificate?: () => PeerCertificate;
+  setNoDelay?: (on?: boolean) => unknown;
+}
 
 interface GuardedSocketEvents {
   /** Whole frames that rhea can take. */

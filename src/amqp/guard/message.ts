@@ -75,32 +75,31 @@ const sections: Record<number, { name: string; holds: 'list' | 'map' | 'binary' 
 /** The payload of a delivery whose transfers are still coming. */
 export class HeldMessage {
   readonly #maxBytes: number;
-  #bytes = Buffer.alloc(0);
-  #length = 0;
-  /** It became larger than allowed; nothing of it is kept. */
-  tooLarge = false;
+  #room = Buffer.alloc(0);
+  /** How large the message is so far. */
+  size = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
   append(bytes: Buffer, from: number, to: number): void {
-    const length = this.#length + to - from;
-    if (this.tooLarge || length > this.#maxBytes) {
-      this.tooLarge = true;
-      this.#bytes = Buffer.alloc(0);
+    const at = this.size;
+    this.size += to - from;
+    if (this.size > this.#maxBytes) {
+      this.#room = Buffer.alloc(0);
       return;
     }
-    if (length > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.min(Math.max(length, this.#bytes.length * 2), this.#maxBytes));
-      this.#bytes.copy(larger, 0, 0, this.#length);
-      this.#bytes = larger;
+    if (this.size > this.#room.length) {
+      const larger = Buffer.allocUnsafe(Math.min(Math.max(this.size, 2 * this.#room.length), this.#maxBytes));
+      this.#room.copy(larger, 0, 0, at);
+      this.#room = larger;
     }
-    bytes.copy(this.#bytes, this.#length, from, to);
-    this.#length = length;
+    bytes.copy(this.#room, at, from, to);
   }
 
-  whole(): Buffer {
-    return this.#bytes.subarray(0, this.#length);
+  /** All of it; nothing once it is larger than allowed. */
+  get bytes(): Buffer {
+    return this.#room.subarray(0, this.size);
   }
 }

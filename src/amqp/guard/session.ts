@@ -217,46 +217,42 @@ export class Session {
     return bytes;
   }
 
-  /** A delivery in one transfer, as nearly all are. */
+  /** A delivery in one transfer, as nearly all are. Returns what to hand over instead, if anything. */
   #checkWhole(frame: Frame): Buffer | undefined {
-    // rhea hands other formats on undecoded.
-    if (!isMessage(frame)) return undefined;
-    const fault = frame.flag(fieldOf.transfer.aborted)
-      ? abortedFault
-      : this.#faultOf(frame.bytes, frame.payloadAt, frame.end);
+    if (!isMessage(frame)) return undefined; // rhea does not decode other formats
+    const fault = this.#faultOf(frame, frame.bytes, frame.payloadAt, frame.end);
     return fault === undefined ? undefined : frame.withPayload(unreadableMark(fault));
   }
 
   /**
-   * A transfer of a delivery in several. Only the whole message can be checked, so rhea gets all its transfers, but
+   * A transfer of a delivery in several. Only the whole message can be checked, so rhea gets all the transfers, but
    * the payload with the last one; except for the first byte, because rhea fails over an empty first transfer. That
    * byte is the same in every message: zero, which starts a described value.
    */
   #holdPart(link: Link, frame: Frame): Buffer {
-    const last = !frame.flag(fieldOf.transfer.more);
-    const delivery = link.delivery;
-    if (delivery === undefined) {
-      if (!isMessage(frame))
+    const { deliveryId, more } = fieldOf.transfer;
+    if (link.delivery === undefined) {
+      if (!isMessage(frame)) {
         throw new Violation('it starts a delivery in several transfers that is no AMQP message');
+      }
       const held = new HeldMessage(this.#limits.maxMessageBytes);
       held.append(frame.bytes, frame.payloadAt, frame.end);
-      link.delivery = { id: frame.uint(fieldOf.transfer.deliveryId), held };
+      link.delivery = { id: frame.uint(deliveryId), held };
       return frame.withPayload(firstByte);
     }
-    delivery.held.append(frame.bytes, frame.payloadAt, frame.end);
-    if (!last) return frame.withPayload(nothing);
+    const { held } = link.delivery;
+    held.append(frame.bytes, frame.payloadAt, frame.end);
+    if (frame.flag(more)) return frame.withPayload(nothing);
     link.delivery = undefined;
-    const message = delivery.held.whole();
-    const fault = frame.flag(fieldOf.transfer.aborted)
-      ? abortedFault
-      : this.#faultOf(message, 0, message.length);
-    return frame.withPayload(
-      (fault === undefined ? message : unreadableMark(fault)).subarray(firstByte.length),
-    );
+    const fault = this.#faultOf(frame, held.bytes, 0, held.size);
+    const payload = fault === undefined ? held.bytes : unreadableMark(fault);
+    return frame.withPayload(payload.subarray(firstByte.length));
   }
 
-  #faultOf(bytes: Buffer, start: number, end: number): string | undefined {
+  /** Why rhea must not decode the message that `frame` completes. */
+  #faultOf(frame: Frame, bytes: Buffer, start: number, end: number): string | undefined {
     const { maxMessageBytes } = this.#limits;
+    if (frame.flag(fieldOf.transfer.aborted)) return 'its sender gave it up';
     if (end - start > maxMessageBytes) return `it is larger than ${maxMessageBytes} bytes`;
     return faultOfMessage(this.#walker, bytes, start, end);
   }
@@ -268,9 +264,8 @@ export class Session {
   }
 }
 
-/** rhea's own limit of deliveries is far below this, and it is counted down in a millisecond. */
+/** Far more than any hub grants, and counted down in a few milliseconds. */
 const mostDrained = 2 ** 20;
-const abortedFault = 'its sender gave it up';
 const firstByte = Buffer.from([0]);
 const nothing = Buffer.alloc(0);
 
