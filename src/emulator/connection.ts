@@ -11,6 +11,7 @@ import { identityKey } from './device.js';
 import type { Device, DeviceOwner } from './device.js';
 import { hubError, refusal } from './errors.js';
 import type { HubError } from './errors.js';
+import { openManagement, openPartition, partitionObjection, redirect } from './event-links.js';
 import { isEnding, matches } from './faults.js';
 import type { Ending, FaultAction, FaultFilter, Faults, Moment } from './faults.js';
 import type { Hub } from './hub.js';
@@ -21,7 +22,7 @@ import type { LinkFacts, Transport } from './record.js';
 import { Settler } from './settle.js';
 import { openTelemetry } from './telemetry.js';
 import { openTwinRequests, openTwinResponses } from './twin-links.js';
-import { insides, rhea } from './wire.js';
+import { closeLink, insides, rhea } from './wire.js';
 import type { Connection, Receiver, Sender, Session } from './wire.js';
 
 /** What the hub says of itself when a connection opens; frame logs of the real one. */
@@ -249,6 +250,8 @@ export class ClientConnection implements DeviceOwner {
       direction,
       device,
       properties: (insides(link).remote.attach?.['properties'] ?? {}) as Record<string, unknown>,
+      filter: ((link.source as { filter?: object } | null)?.filter ?? {}) as Record<string, unknown>,
+      desiredCapabilities: [link.desired_capabilities].flat(),
       settler: this.#sessionOf(link).settler,
       facts,
     };
@@ -266,7 +269,7 @@ export class ClientConnection implements DeviceOwner {
       withholdAttach(link);
       return;
     }
-    const error = this.#objectionTo(route, path, device);
+    const error = this.#objectionTo(route, path, device) ?? this.#elsewhere(context);
     if (error) this.#refuse(link, facts, address, error);
     else this.#open(link, context, address);
     if (fault) this.suffer(fault, context);
@@ -277,7 +280,9 @@ export class ClientConnection implements DeviceOwner {
     const now = this.#hub.now();
     if (route.kind === 'cbs') return undefined;
     const right: Right = 'deviceId' in route ? 'DeviceConnect' : 'ServiceConnect';
-    const scope = route.kind === 'management' ? ['$management'] : path;
+    // A token for it names the event hub, its address does not.
+    const { eventHubName } = this.#hub.settings;
+    const scope = route.kind === 'management' ? [eventHubName, '$management'] : path;
     const allowed =
       [...this.#grants.values()].some(({ grant }) => grantCovers(grant, right, scope, device)) ||
       (device !== undefined && this.#certificate !== undefined && certifies(this.#certificate, device));
@@ -290,6 +295,14 @@ export class ClientConnection implements DeviceOwner {
       return refusal('unauthorized', text, now);
     }
     return device && this.#hub.isDisabled(device) ? this.#hub.disabledError(device) : undefined;
+  }
+
+  /** Readers of events have rules of their own, or are sent on. */
+  #elsewhere(context: LinkContext): HubError | undefined {
+    const { route } = context;
+    const { host, port } = this.#hub.address;
+    if (route.kind === 'events') return redirect(route.rest, host, port, this.#hub);
+    return route.kind === 'partition' ? partitionObjection(context, this.#hub) : undefined;
   }
 
   #open(link: Sender | Receiver, context: LinkContext, address: string): void {
@@ -345,11 +358,11 @@ export class ClientConnection implements DeviceOwner {
   #refuse(link: Sender | Receiver, facts: LinkFacts, address: string, error: HubError): void {
     const { condition, description } = error;
     this.#hub.record.add({ event: 'refused', ...facts, address, condition, reason: description });
-    link.close(error);
+    closeLink(link, error);
   }
 
   #detach(link: Sender | Receiver, error: HubError | undefined): void {
-    link.close(error);
+    closeLink(link, error);
     this.#linkGone(link, 'hub', error?.condition);
   }
 
@@ -451,6 +464,7 @@ const takers: Partial<Record<LinkKind, OpenInlet>> = {
   twin: openTwinRequests,
   methods: openMethodAnswers,
   send: openCommandSending,
+  management: openManagement,
 };
 
 /** What feeds a link that a client receives from. */
@@ -459,6 +473,7 @@ const givers: Partial<Record<LinkKind, (outlet: Outlet, hub: Hub) => void>> = {
   twin: openTwinResponses,
   methods: openMethodCalls,
   feedback: openFeedback,
+  partition: openPartition,
 };
 
 /** A mechanism that asks nothing: who it is, tokens or a certificate tell. */

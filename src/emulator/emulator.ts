@@ -8,7 +8,7 @@ import type { Authentication, Device } from './device.js';
 import { identityKey } from './device.js';
 import { Faults } from './faults.js';
 import { Hub, recorded } from './hub.js';
-import { certificateOf, listenHttps, listenTls } from './listener.js';
+import { certificateOf, listen, listenHttps, listenTls } from './listener.js';
 import type { Listener } from './listener.js';
 import type { HubMessage } from './message.js';
 import type { HubRecord, RecordEntry, WaitOptions } from './record.js';
@@ -26,6 +26,8 @@ export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> 
   port?: number;
   /** REST and AMQP over WebSocket. None by default; 0 takes a free one. Many SDKs know no other than 443. */
   httpsPort?: number;
+  /** AMQP without TLS, as Event Hubs clients want it for `UseDevelopmentEmulator=true`. None by default. */
+  plainPort?: number;
   /** Address to listen on. Default 127.0.0.1. */
   host?: string;
   /** Devices to register. */
@@ -41,6 +43,7 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     port = 0,
     host = '127.0.0.1',
     httpsPort,
+    plainPort,
     devices = [],
     stateDirectory,
     commands,
@@ -63,6 +66,7 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
   for (const deviceId of devices) emulator.addDevice({ deviceId });
   await emulator.listen(server, port, host);
   if (httpsPort !== undefined) await emulator.listenHttps(server, httpsPort, host);
+  if (plainPort !== undefined) await emulator.listenPlain(plainPort, host);
   return emulator;
 }
 
@@ -76,6 +80,7 @@ export class Emulator implements AsyncDisposable {
   readonly #listeners: Listener[] = [];
   #port = 0;
   #httpsPort: number | undefined;
+  #plainPort: number | undefined;
   #connectionsAccepted = 0;
 
   /** Not for use: `startEmulator` makes them. */
@@ -103,6 +108,11 @@ export class Emulator implements AsyncDisposable {
   /** REST and AMQP over WebSocket; undefined unless a port was asked for. */
   get httpsPort(): number | undefined {
     return this.#httpsPort;
+  }
+
+  /** AMQP without TLS; undefined unless a port was asked for. */
+  get plainPort(): number | undefined {
+    return this.#plainPort;
   }
 
   /** Name and port, as connection strings carry them. */
@@ -224,6 +234,16 @@ export class Emulator implements AsyncDisposable {
     });
     this.#listeners.push(listener);
     this.#port = listener.port;
+    this.#hub.address = { host: this.#hub.settings.hubName, port: listener.port };
+  }
+
+  /** Not for use: part of starting. Plain TCP, for `UseDevelopmentEmulator=true`. */
+  async listenPlain(port: number, host: string): Promise<void> {
+    const listener = await listen({ port, host, faults: this.faults }, (socket) => {
+      this.#accept({ socket, transport: 'tcp' });
+    });
+    this.#listeners.push(listener);
+    this.#plainPort = listener.port;
   }
 
   /** Not for use: part of starting. REST and AMQP over WebSocket. */

@@ -8,12 +8,14 @@ import { identityKey, newEtag, newGenerationId } from './device.js';
 import type { Authentication, Device } from './device.js';
 import { refusal } from './errors.js';
 import type { HubError } from './errors.js';
+import { Readers } from './event-links.js';
 import { Feedback } from './feedback.js';
 import { Mailbox } from './mailbox.js';
 import type { DeadReason, Entry } from './mailbox.js';
 import { countedBytes } from './message.js';
 import type { HubMessage } from './message.js';
 import { MethodChannel } from './methods.js';
+import { Partitions } from './partitions.js';
 import { HubRecord } from './record.js';
 import type { RecordedMessage } from './record.js';
 import type { HubSettings } from './settings.js';
@@ -26,6 +28,10 @@ export class Hub implements KeyRing {
   readonly record: HubRecord;
   readonly policies: ReadonlyMap<string, Policy>;
   readonly feedback: Feedback;
+  readonly partitions: Partitions;
+  readonly readers = new Readers();
+  /** Where clients reach it; known once it listens. */
+  address = { host: 'localhost', port: 5671 };
   readonly #devices = new Map<string, Device>();
 
   constructor(settings: HubSettings) {
@@ -39,6 +45,7 @@ export class Hub implements KeyRing {
       ]),
     );
     this.feedback = new Feedback(this);
+    this.partitions = new Partitions(settings.partitions, settings.retention, this.clock);
   }
 
   now(): number {
@@ -127,13 +134,18 @@ export class Hub implements KeyRing {
   }
 
   /** Device-to-cloud messages of one transfer: all are kept for those who read events, or none. */
-  takeTelemetry(_device: Device, messages: readonly HubMessage[]): SendOutcome {
+  takeTelemetry(device: Device, messages: readonly HubMessage[]): SendOutcome {
     const bytes = messages.reduce((sum, message) => sum + countedBytes(message), 0);
     if (bytes > hubLimits.telemetryBytes) {
       return this.#rejected(
         'message-too-large',
         `${bytes} bytes are more than the 256 KB of a message or batch`,
       );
+    }
+    const stamps = this.#stamps(device);
+    for (const message of messages) {
+      const annotations = { ...message.annotations, ...stamps };
+      this.partitions.of(device.deviceId).append(device.deviceId, { ...message, annotations });
     }
     return { outcome: 'accepted' };
   }
@@ -161,6 +173,24 @@ export class Hub implements KeyRing {
 
   stop(): void {
     this.clock.stop();
+  }
+
+  /** What the hub writes on every message of a device ("System properties of device-to-cloud messages"). */
+  #stamps({ deviceId, moduleId, generationId, authentication }: Device): Record<string, string> {
+    const type = authentication.type === 'sas' ? 'sas' : 'x509';
+    const scope = moduleId === undefined ? 'device' : 'module';
+    return {
+      'iothub-connection-device-id': deviceId,
+      ...(moduleId !== undefined && { 'iothub-connection-module-id': moduleId }),
+      'iothub-connection-auth-method': JSON.stringify({
+        scope,
+        type,
+        issuer: 'iothub',
+        acceptingIpFilterRule: null,
+      }),
+      'iothub-connection-auth-generation-id': generationId,
+      'iothub-message-source': 'Telemetry',
+    };
   }
 
   #enqueueCommand(device: Device, message: HubMessage): SendOutcome {

@@ -6,7 +6,7 @@ import type { LinkFacts } from './record.js';
 import { bodyBytes } from './message.js';
 import type { WireMessage } from './message.js';
 import type { Settler } from './settle.js';
-import { clientOutcome, forget, insides, nextUnsent } from './wire.js';
+import { clientOutcome, forget, insides, newLockToken, nextUnsent } from './wire.js';
 import type { Delivery, Receiver, Sender } from './wire.js';
 
 /** What links announce as their max-message-size; a larger message closes the link. */
@@ -23,6 +23,9 @@ export interface LinkContext {
   device?: Device | undefined;
   /** Link properties of the client's attach. */
   properties: Record<string, unknown>;
+  /** Filters of the source, by name, as rhea reads them. */
+  filter: Record<string, unknown>;
+  desiredCapabilities: readonly string[];
   settler: Settler;
   facts: LinkFacts;
 }
@@ -169,6 +172,13 @@ export class Outlet {
     const delivery = this.#link.send(message as never, tag);
     this.#unsent.push(delivery.id);
     if (!delivery.settled) this.#unsettled.set(delivery, onOutcome ?? ((outcome) => outcome));
+  }
+
+  /** Sends a message that was encoded before; nobody asks what became of it. */
+  sendEncoded(message: Buffer): void {
+    const delivery = this.#link.send(message, newLockToken().tag, 0);
+    this.#unsent.push(delivery.id);
+    if (!delivery.settled) this.#unsettled.set(delivery, (outcome) => outcome);
   }
 
   /** Sends as soon as there is room, in order. For links that only this method is used on. */

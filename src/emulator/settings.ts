@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import { systemClock } from '../clock.js';
 import { hubLimits } from '../model.js';
 import type { MailboxSettings } from './mailbox.js';
+import type { Retention } from './partitions.js';
 
 /** How this hub behaves. The defaults are those of IoT Hub, but for what `docs/emulator.md` says. */
 export interface HubSettings {
@@ -25,6 +26,10 @@ export interface HubSettings {
   tokenGraceMs: number;
   /** Credit granted on links that clients send on. */
   creditWindow: number;
+  /** Partitions of the event log. */
+  partitions: number;
+  /** How much each partition keeps. */
+  retention: Retention;
   /** Entries that the record keeps. */
   recordLimit: number;
 }
@@ -52,5 +57,7 @@ export const defaultSettings: HubSettings = {
   feedbackBatchMs: 100,
   tokenGraceMs: 0,
   creditWindow: 1000,
+  partitions: 4,
+  retention: { count: 100_000, bytes: 64 * 1024 * 1024, ageMs: 86_400_000 },
   recordLimit: 200_000,
 };

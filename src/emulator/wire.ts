@@ -5,6 +5,7 @@ import rhea from 'rhea';
 import type { Connection, Delivery, Receiver, Sender, Session } from 'rhea';
 
 import type { SendOutcome } from '../model.js';
+import type { HubError } from './errors.js';
 
 /**
  * The corner of AMQP and of rhea that the rest of the emulator stands on: types that must be spelled out, outcomes,
@@ -23,6 +24,9 @@ export const uuid = (bytes: Buffer): unknown => rhea.types.wrap_uuid(bytes);
 
 /** A message body of one data section. */
 export const dataSection = (bytes: Buffer): unknown => rhea.message.data_section(bytes);
+
+/** A whole message, encoded. */
+export const encode = (message: object): Buffer => rhea.message.encode(message);
 
 /** A message or correlation id as it came: string, ulong (number), uuid or binary (Buffer). rhea sends it back alike. */
 export type WireId = string | number | Buffer;
@@ -96,13 +100,28 @@ const accepted = described('accepted', {});
 
 /** What rhea keeps of a link and its typings leave out. */
 export interface LinkInsides {
-  local: { attach: Record<string, unknown> };
+  local: { attach: Record<string, unknown>; detach: { value: { value: unknown }[] } };
   remote: { attach?: Record<string, unknown> };
   credit: number;
 }
 
 export function insides(link: Sender | Receiver): LinkInsides {
   return link as unknown as LinkInsides;
+}
+
+/** Detaches (closed), with an error whose info has symbol keys, as clients look them up; rhea writes strings. */
+export function closeLink(link: Sender | Receiver, error: HubError | undefined): void {
+  if (error === undefined) {
+    link.close();
+    return;
+  }
+  const { condition, description, info } = error;
+  link.close({ condition, description, info: {} });
+  if (info === undefined) return;
+  const { detach } = insides(link).local;
+  // The third field of a detach is its error, whose third field is the info map.
+  const written = detach.value[2]?.value as unknown[] | undefined;
+  if (written) written[2] = rhea.types.wrap_symbolic_map(info);
 }
 
 /** Id of the next delivery that the session has yet to put on the wire. */

@@ -124,14 +124,15 @@ function authenticationOf(given: unknown, before: Authentication | undefined): A
     fields['type'] ?? (thumbprints?.['primaryThumbprint'] ? 'selfSigned' : (before?.type ?? 'sas'));
   switch (type) {
     case 'certificateAuthority':
+      return { type: 'certificateAuthority' };
     case 'none':
-      return { type };
+      return { type: 'none' };
     case 'selfSigned': {
       const old = before?.type === 'selfSigned' ? before : undefined;
       const thumbprint = (name: 'primaryThumbprint' | 'secondaryThumbprint'): string =>
         textOr(thumbprints?.[name], old?.[name] ?? '');
       return {
-        type,
+        type: 'selfSigned',
         primaryThumbprint: thumbprint('primaryThumbprint'),
         secondaryThumbprint: thumbprint('secondaryThumbprint'),
       };
@@ -141,7 +142,7 @@ function authenticationOf(given: unknown, before: Authentication | undefined): A
       const key = (name: 'primaryKey' | 'secondaryKey'): string =>
         textOr(keys[name], old?.[name] ?? randomBytes(32).toString('base64'));
       return {
-        type,
+        type: 'sas',
         primaryKey: checkedKey(key('primaryKey')),
         secondaryKey: checkedKey(key('secondaryKey')),
       };
