@@ -1,0 +1,233 @@
+import { basename, dirname, resolve } from 'node:path';
+import { parse as parseToml, TomlError } from 'smol-toml';
+import * as v from 'valibot';
+
+import { didYouMean } from '../did-you-mean.js';
+import { AgentError } from '../errors.js';
+import type { ExitOverrides } from '../handlers/exit-table.js';
+import type { Order } from '../handlers/handler.js';
+import type { Match } from '../handlers/route.js';
+import type { LogLevel } from '../log.js';
+import { Secret } from '../secret.js';
+import {
+  jsonErrorOffset,
+  jsonPositions,
+  lineAndColumn,
+  type Path,
+  type Positions,
+  tomlPositions,
+} from './config-positions.js';
+import { type ConfigFile, configSchema } from './config-schema.js';
+
+/** What the agent is told to do: the configuration file, read, checked and with every default in place. */
+export interface AgentConfig {
+  hub: {
+    connectionString: SecretSource | undefined;
+    /** Path of a PEM file. */
+    ca: string | undefined;
+    tokenTtlMs: number;
+    idleTimeoutMs: number;
+  };
+  commands: {
+    concurrency: number;
+    order: Order;
+    timeoutMs: number;
+    unmatched: 'reject' | 'release';
+  };
+  handlers: HandlerConfig[];
+  log: { level: LogLevel; format: 'auto' | 'text' | 'json' | 'journal' };
+  shutdown: { drainTimeoutMs: number };
+}
+
+export interface HandlerConfig {
+  name: string;
+  on: 'command';
+  match: Match;
+  /** Program, as a path or a name to be found in PATH, and its arguments. */
+  exec: [string, ...string[]];
+  timeoutMs: number;
+  order: Order;
+  exit: ExitOverrides;
+  onTimeout: 'release' | 'reject';
+}
+
+/** Where a secret is; it is fetched when it is needed, so that a changed one is seen. */
+export type SecretSource =
+  | { from: 'text'; text: Secret }
+  | { from: 'env'; name: string }
+  | { from: 'file'; path: string }
+  | { from: 'credential'; name: string };
+
+/**
+ * Reads a configuration: TOML, or JSON when the file is called so. Paths in it are relative to `file`.
+ * @throws AgentError `config` with every problem, each as `file:line:column: key: what`
+ */
+export function parseConfig(text: string, file: string): AgentConfig {
+  const { document, scan } = file.endsWith('.json') ? readJson(text, file) : readToml(text, file);
+  const checked = v.safeParse(configSchema, document);
+  const problems = [...unknownKeys(configSchema, document, []), ...(checked.issues ?? []).flatMap(problemOf)];
+  if (!checked.success || problems.length > 0) throw failure(problems, { text, file, scan });
+  const config = agentConfig(checked.output, dirname(file));
+  const crossed = crossChecks(config);
+  if (crossed.length > 0) throw failure(crossed, { text, file, scan });
+  return config;
+}
+
+interface Problem {
+  path: Path;
+  what: string;
+}
+
+interface Document {
+  text: string;
+  file: string;
+  scan: (text: string) => Positions;
+}
+
+function readToml(text: string, file: string): { document: unknown; scan: Document['scan'] } {
+  try {
+    return { document: parseToml(text), scan: tomlPositions };
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    const [what = ''] = error.message.replace(/^Invalid TOML document: /, '').split('\n');
+    throw syntaxError(file, error, what);
+  }
+}
+
+function readJson(text: string, file: string): { document: unknown; scan: Document['scan'] } {
+  try {
+    return { document: JSON.parse(text) as unknown, scan: jsonPositions };
+  } catch {
+    // The text of the error would quote the document, which may hold a key.
+    throw syntaxError(file, lineAndColumn(text, jsonErrorOffset(text)), 'this is not JSON');
+  }
+}
+
+function syntaxError(
+  file: string,
+  { line, column }: { line: number; column: number },
+  what: string,
+): AgentError {
+  return new AgentError('config', `${file}:${String(line)}:${String(column)}: ${what}`);
+}
+
+function failure(problems: Problem[], { text, file, scan }: Document): AgentError {
+  const positions = scan(text);
+  const found = problems
+    .map(({ path, what }) => ({ offset: positions(path), path, what }))
+    .sort((a, b) => a.offset - b.offset)
+    .map(({ offset, path, what }) => {
+      const { line, column } = lineAndColumn(text, offset);
+      return `${file}:${String(line)}:${String(column)}: ${pathText(path)}: ${what}`;
+    });
+  const [only] = found;
+  if (found.length === 1 && only !== undefined) return new AgentError('config', only);
+  return new AgentError('config', `${file} has ${String(found.length)} problems`, { hint: found.join('\n') });
+}
+
+function pathText(path: Path): string {
+  return path
+    .map((part, at) => (typeof part === 'number' ? `[${String(part + 1)}]` : at === 0 ? part : `.${part}`))
+    .join('');
+}
+
+/** What all of valibot's schemas have that can hold a key. */
+interface AnySchema {
+  type: string;
+  entries?: Record<string, AnySchema>;
+  item?: AnySchema;
+  wrapped?: AnySchema;
+}
+
+/** Every key that the schema does not know; valibot stops at the first. */
+function unknownKeys(schema: AnySchema, value: unknown, path: Path): Problem[] {
+  const { entries, item, wrapped } = schema;
+  if (wrapped) return unknownKeys(wrapped, value, path);
+  if (item && Array.isArray(value)) return value.flatMap((one, at) => unknownKeys(item, one, [...path, at]));
+  if (!entries || typeof value !== 'object' || value === null || Array.isArray(value)) return [];
+  return Object.entries(value).flatMap(([key, inner]) => {
+    const known = Object.hasOwn(entries, key) ? entries[key] : undefined;
+    if (known) return unknownKeys(known, inner, [...path, key]);
+    const meant = didYouMean(key, Object.keys(entries));
+    return [
+      {
+        path: [...path, key],
+        what: meant === undefined ? 'unknown key' : `unknown key; did you mean "${meant}"?`,
+      },
+    ];
+  });
+}
+
+function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
+  const path = (issue.path ?? []).map(({ key }) => (typeof key === 'number' ? key : String(key)));
+  if (issue.type !== 'strict_object') return [{ path, what: issue.message }];
+  // An unknown key: `unknownKeys` has it.
+  if (issue.expected === 'never') return [];
+  return [{ path, what: issue.expected === 'Object' ? 'write a table' : 'it is missing' }];
+}
+
+function agentConfig(file: ConfigFile, folder: string): AgentConfig {
+  const { hub, commands, handlers, log, shutdown } = file;
+  return {
+    hub: {
+      connectionString:
+        hub.connection_string === undefined ? undefined : secretSource(hub.connection_string, folder),
+      ca: hub.ca === undefined ? undefined : resolve(folder, hub.ca),
+      tokenTtlMs: hub.token_ttl,
+      idleTimeoutMs: hub.idle_timeout,
+    },
+    commands: {
+      concurrency: commands.concurrency,
+      order: commands.order,
+      timeoutMs: commands.timeout,
+      unmatched: commands.unmatched,
+    },
+    handlers: handlers.map((handler) => handlerConfig(handler, commands, folder)),
+    log,
+    shutdown: { drainTimeoutMs: shutdown.drain_timeout },
+  };
+}
+
+function handlerConfig(
+  handler: ConfigFile['handlers'][number],
+  commands: ConfigFile['commands'],
+  folder: string,
+): HandlerConfig {
+  const [program = '', ...args] = handler.exec;
+  const { property, content_type, message_id, body } = handler.match;
+  return {
+    name: handler.name ?? basename(program),
+    on: handler.on,
+    match: { property, contentType: content_type, messageId: message_id, body },
+    // A bare name is looked up in PATH.
+    exec: [program.includes('/') ? resolve(folder, program) : program, ...args],
+    timeoutMs: handler.timeout ?? commands.timeout,
+    order: handler.order ?? commands.order,
+    exit: handler.exit,
+    onTimeout: handler.on_timeout,
+  };
+}
+
+function secretSource(
+  source: NonNullable<ConfigFile['hub']['connection_string']>,
+  folder: string,
+): SecretSource {
+  if (typeof source === 'string') return { from: 'text', text: new Secret(source) };
+  if ('env' in source) return { from: 'env', name: source.env };
+  if ('file' in source) return { from: 'file', path: resolve(folder, source.file) };
+  return { from: 'credential', name: source.credential };
+}
+
+/** Rules that need more than one value. */
+function crossChecks({ handlers }: AgentConfig): Problem[] {
+  return handlers.flatMap(({ name }, at) =>
+    handlers.findIndex((other) => other.name === name) === at
+      ? []
+      : [
+          {
+            path: ['handlers', at, 'name'],
+            what: `another handler is called "${name}"; the log could not tell them apart`,
+          },
+        ],
+  );
+}

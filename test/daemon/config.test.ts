@@ -1,0 +1,282 @@
+import fc from 'fast-check';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'smol-toml';
+import { expect, test } from 'vitest';
+
+import { parseConfig } from '../../src/daemon/config.js';
+import { jsonPositions, lineAndColumn, type Path, tomlPositions } from '../../src/daemon/config-positions.js';
+import { AgentError } from '../../src/errors.js';
+import { agentSchemaText } from './agent-schema.js';
+
+const folder = join(import.meta.dirname, '../../config');
+const example = readFileSync(join(folder, 'agent.example.toml'), 'utf8');
+
+/** What is wrong with a configuration, each problem without the file's name. */
+function problems(text: string, file = '/etc/agent.toml'): string[] {
+  try {
+    parseConfig(text, file);
+  } catch (error) {
+    if (!(error instanceof AgentError)) throw error;
+    expect(error.code).toBe('config');
+    return (error.hint ?? error.message).split('\n').map((line) => line.replace(`${file}:`, ''));
+  }
+  return [];
+}
+
+test('an empty file is a complete configuration', () => {
+  expect(parseConfig('', '/etc/agent.toml')).toEqual({
+    hub: { connectionString: undefined, ca: undefined, tokenTtlMs: 3_600_000, idleTimeoutMs: 10_000 },
+    commands: { concurrency: 4, order: 'handler', timeoutMs: 45_000, unmatched: 'reject' },
+    handlers: [],
+    log: { level: 'info', format: 'auto' },
+    shutdown: { drainTimeoutMs: 20_000 },
+  });
+});
+
+test('the example shows the defaults', () => {
+  expect(parseConfig(example, '/etc/agent.toml')).toEqual(parseConfig('', '/etc/agent.toml'));
+});
+
+test('the example names every key, and what is commented out in it can be used', async () => {
+  // One connection string is enough, and a key may stand once only.
+  const uncommented = example
+    .replace(/^# connection_string = \{ (file|env).*\n/gm, '')
+    .replace(/^# (?=\[\[|\w+ = )/gm, '');
+  const { hub, handlers } = parseConfig(uncommented, '/etc/agent.toml');
+  expect(hub.connectionString).toEqual({ from: 'credential', name: 'connection-string' });
+  expect(handlers).toMatchObject([
+    {
+      name: 'restart',
+      exec: ['/etc/handlers/restart', '--now'],
+      match: { property: { command: 'restart*' }, body: { '/service': ['web', 'db'] } },
+      timeoutMs: 30_000,
+      order: 'handler',
+      exit: { '4': 'reject', '10-19': 'release' },
+      onTimeout: 'release',
+    },
+  ]);
+  const schema = JSON.parse(await agentSchemaText()) as unknown;
+  for (const key of propertyNames(schema)) expect(example).toMatch(new RegExp(`\\b${key}\\b`));
+});
+
+function propertyNames(schema: unknown): string[] {
+  if (typeof schema !== 'object' || schema === null) return [];
+  return Object.entries(schema).flatMap(([key, value]) =>
+    key === 'properties'
+      ? Object.entries(value as object).flatMap(([name, inner]) =>
+          name === '$schema' ? [] : [name, ...propertyNames(inner)],
+        )
+      : propertyNames(value),
+  );
+}
+
+test('the JSON Schema is current (vitest -u writes it)', async () => {
+  await expect(await agentSchemaText()).toMatchFileSnapshot(join(folder, 'agent.schema.json'));
+});
+
+test('the same configuration can be JSON', () => {
+  const text = JSON.stringify({
+    $schema: './agent.schema.json',
+    hub: { connection_string: { env: 'MY_HUB' }, token_ttl: '2h' },
+    handlers: [{ exec: ['true'] }],
+  });
+  expect(parseConfig(text, '/etc/agent.json')).toMatchObject({
+    hub: { connectionString: { from: 'env', name: 'MY_HUB' }, tokenTtlMs: 7_200_000 },
+    handlers: [{ name: 'true', exec: ['true'], timeoutMs: 45_000, order: 'handler', on: 'command' }],
+  });
+});
+
+test('paths are relative to the file, and a bare program is looked up in PATH', () => {
+  const text = `
+    hub.ca = "ca.pem"
+    hub.connection_string.file = "../hub.cs"
+    [[handlers]]
+    exec = ["sh", "./not-a-path-of-ours"]
+    [[handlers]]
+    exec = ["bin/restart"]`;
+  expect(parseConfig(text, '/etc/iothub/agent.toml')).toMatchObject({
+    hub: { ca: '/etc/iothub/ca.pem', connectionString: { from: 'file', path: '/etc/hub.cs' } },
+    handlers: [
+      { exec: ['sh', './not-a-path-of-ours'] },
+      { exec: ['/etc/iothub/bin/restart'], name: 'restart' },
+    ],
+  });
+});
+
+test('a handler has the timeout and order of all commands unless it has its own', () => {
+  const text = `
+    [commands]
+    timeout = "20s"
+    order = { key = "room" }
+    [[handlers]]
+    exec = ["a"]
+    [[handlers]]
+    exec = ["b"]
+    timeout = "1s"
+    order = "none"`;
+  expect(parseConfig(text, 'agent.toml').handlers).toMatchObject([
+    { timeoutMs: 20_000, order: { key: 'room' } },
+    { timeoutMs: 1000, order: 'none' },
+  ]);
+});
+
+test('a connection string in the file is a secret from there on', () => {
+  const { hub } = parseConfig('hub.connection_string = "HostName=h;SharedAccessKey=abcdefgh"', 'agent.toml');
+  expect(JSON.stringify(hub)).not.toContain('abcdefgh');
+  expect(hub.connectionString?.from === 'text' && hub.connectionString.text.reveal()).toContain('abcdefgh');
+});
+
+test('every problem is told at once, with its place and in the order of the file', () => {
+  const text = `hubb = 1
+[commands]
+concurency = 2
+  timeout = "55s"
+unmatched = "drop"
+
+[[handlers]]
+exec = ["a"]
+[[handlers]]
+match = { property = { "a" = 1 }, bodi = {} }
+exit = { 300 = "reject", 4 = "no" }
+timeout = 30
+`;
+  expect(problems(text)).toEqual([
+    '1:1: hubb: unknown key; did you mean "hub"?',
+    '3:1: commands.concurency: unknown key; did you mean "concurrency"?',
+    '4:3: commands.timeout: it has to lie between 100ms and 50s',
+    '5:1: commands.unmatched: write "reject" or "release"',
+    '9:1: handlers[2].exec: it is missing',
+    '10:24: handlers[2].match.property.a: write a text or a list of texts',
+    '10:35: handlers[2].match.bodi: unknown key; did you mean "body"?',
+    '11:10: handlers[2].exit.300: an exit code is 0 to 255, or a range as "10-19"',
+    '11:26: handlers[2].exit.4: write "accept", "reject" or "release"',
+    '12:1: handlers[2].timeout: write a duration as "500ms", "30s", "5m" or "1h30m"',
+  ]);
+});
+
+test.each([
+  ['hub = 3', '1:1: hub: write a table'],
+  ['[handlers]\nexec = ["a"]', '1:1: handlers: write each handler under [[handlers]]'],
+  ['[[handlers]]\nexec = "a b"', '2:1: handlers[1].exec: write a list: ["/path/of/program", "argument"]'],
+  ['[[handlers]]\nexec = []', '2:1: handlers[1].exec: the program is missing'],
+  [
+    '[[handlers]]\nexec = ["a", 1]',
+    '2:14: handlers[1].exec[2]: write the program and its arguments as texts',
+  ],
+  [
+    '[[handlers]]\nexec=["x/a"]\n[[handlers]]\nexec=["y/a"]',
+    '3:1: handlers[2].name: another handler is called "a"',
+  ],
+  ['commands.timeout = "30"', '1:1: commands.timeout: a duration needs a unit: write 30s or 30ms'],
+  ['commands.concurrency = 0', '1:1: commands.concurrency: it has to be at least 1'],
+  ['commands.concurrency = 1.5', '1:1: commands.concurrency: write a whole number'],
+  ['hub.connection_string = { vault = "x" }', '1:1: hub.connection_string: write { credential = "NAME" }'],
+  ['hub.token_ttl = "1s"', '1:1: hub.token_ttl: it has to lie between 1m and 365d'],
+  ['[log]\nlevel = "loud"', '2:1: log.level: write "error", "warn"'],
+  [
+    '[[handlers]]\nexec=["a"]\nmatch.body.service = "x"',
+    '3:1: handlers[1].match.body.service: a JSON pointer begins',
+  ],
+])('%j is a problem: %s', (text, problem) => {
+  const found = problems(text);
+  expect(found).toHaveLength(1);
+  expect(found[0]).toContain(problem);
+});
+
+test('a file that is not TOML or JSON is told with its place, and not quoted', () => {
+  expect(problems('a = 1\nb = \n')).toEqual(['2:5: invalid value']);
+  const json = (text: string): string[] => problems(text, '/etc/a.json');
+  expect(json('{\n  "a": SharedAccessKey\n}')).toEqual(['2:8: this is not JSON']);
+  expect(json('{"a": 1,}')).toEqual(['1:9: this is not JSON']);
+  expect(json('{"a" 1}')).toEqual(['1:6: this is not JSON']);
+  expect(json('{"a": [1 2]}')).toEqual(['1:10: this is not JSON']);
+  expect(json('{} {}')).toEqual(['1:4: this is not JSON']);
+  expect(json('')).toEqual(['1:1: this is not JSON']);
+  expect(problems('[1]', '/etc/a.json')).toHaveLength(1);
+});
+
+/** Every path in a value, with the last key. */
+function paths(value: unknown, at: Path = []): Path[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]) => {
+    const path = [...at, Array.isArray(value) ? Number(key) : key];
+    return [path, ...paths(inner, path)];
+  });
+}
+
+const word = fc.stringMatching(/^[a-z]{1,6}$/);
+
+const { tree } = fc.letrec((tie) => ({
+  tree: fc.dictionary(word, tie('value'), { maxKeys: 4 }),
+  value: fc.oneof(
+    { maxDepth: 3 },
+    fc.nat(),
+    fc.boolean(),
+    fc.string(),
+    tie('tree'),
+    fc.array(tie('value'), { maxLength: 3 }),
+  ),
+}));
+
+test('in JSON every key is found where it stands', () => {
+  fc.assert(
+    fc.property(tree, fc.constantFrom(0, 2), (value, indent) => {
+      const text = JSON.stringify(value, undefined, indent);
+      const positions = jsonPositions(text);
+      for (const path of paths(value)) {
+        const key = path.at(-1);
+        if (typeof key === 'string') expect(text.slice(positions(path)).startsWith(`"${key}"`)).toBe(true);
+      }
+    }),
+  );
+});
+
+test('in TOML every key is found where it stands', () => {
+  fc.assert(
+    fc.property(tree, (value) => {
+      const text = stringify(value);
+      const positions = tomlPositions(text);
+      for (const path of paths(value)) {
+        const key = path.at(-1);
+        if (typeof key !== 'string') continue;
+        const { line } = lineAndColumn(text, positions(path));
+        // A key of its own line, of a header or of an inline table.
+        expect(text.split('\n')[line - 1]).toMatch(new RegExp(`(^|[\\s.{,[])${key}( = |[.\\]]|$)`));
+      }
+    }),
+  );
+});
+
+test('keys are found between comments, strings of every kind and nested values', () => {
+  const text = `# a = 1
+title = """
+b = "not a key" \\"""" # c = 2
+list = [ # d
+  { e = 'x', "f g" = [1, 2] }, [ """y""" ],
+]
+h.'i.j'.k = 1
+[l.m]
+n = '''
+o = 1'''
+[[p.q]]
+r = 1
+[[p.q]]
+[p.q.s]
+t = 1`;
+  const at = (...path: Path): string => {
+    const { line, column } = lineAndColumn(text, tomlPositions(text)(path));
+    return `${String(line)}:${String(column)}`;
+  };
+  expect(at('title')).toBe('2:1');
+  expect(at('list')).toBe('4:1');
+  expect(at('list', 0, 'e')).toBe('5:5');
+  expect(at('list', 0, 'f g')).toBe('5:14');
+  expect(at('list', 1)).toBe('5:32');
+  expect(at('h', 'i.j', 'k')).toBe('7:1');
+  expect(at('l', 'm', 'n')).toBe('9:1');
+  expect(at('p', 'q', 0, 'r')).toBe('12:1');
+  expect(at('p', 'q', 1, 's', 't')).toBe('15:1');
+  expect(at('p', 'q', 1, 'missing')).toBe('13:1');
+  expect(at('missing')).toBe('1:1');
+});
