@@ -120,11 +120,15 @@ class GuardedConnection implements AmqpConnection {
   }
 
   fail(error: AgentError): void {
-    if (!this.over.aborted) {
-      clearInterval(this.#watchdog);
-      this.#ended.abort(error);
-    }
-    this.#socket.destroy();
+    if (this.over.aborted) return;
+    clearInterval(this.#watchdog);
+    this.#ended.abort(error);
+    // A turn later, so that rhea's answer to a close of the hub still leaves.
+    setImmediate(() => {
+      this.#socket.destroy();
+      // rhea stops its heartbeat timers when it hears of the end, and they would keep the process.
+      this.#socket.emit('end');
+    });
   }
 
   /** Says goodbye, waits a moment for the answer, and drops the socket in any case. */
