@@ -14,7 +14,7 @@ export { unreadableReason } from './guard/message.js';
 export interface GuardOptions {
   /** The largest frame that the peer may send, as our open says. */
   maxFrameBytes: number;
-  /** Deliveries of one session that can be unsettled at a time; at most 1024, half of what rhea keeps. */
+  /** Deliveries of one session that can be unsettled at a time: as many may be settled by one frame. */
   maxOutstandingDeliveries: number;
   /** Bytes of one message, all its sections together. A larger one arrives as unreadable. */
   maxMessageBytes: number;

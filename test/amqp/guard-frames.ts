@@ -142,6 +142,7 @@ export interface FlowFields {
   linkCredit?: Buffer;
   drain?: boolean;
   channel?: number;
+  nextIncomingId?: number;
 }
 
 export function flow({
@@ -150,8 +151,9 @@ export function flow({
   linkCredit = uint(100),
   drain = false,
   channel = 0,
+  nextIncomingId = 0,
 }: FlowFields): Buffer {
-  const session = [uint(0), uint(2048), uint(0), uint(2048)];
+  const session = [uint(nextIncomingId), uint(2048), uint(0), uint(2048)];
   const link = handle === undefined ? [] : [uint(handle), deliveryCount, linkCredit, uint(0), bool(drain)];
   return frame(described(0x13, list(...session, ...link)), { channel });
 }

@@ -4,7 +4,7 @@ import { fieldOf } from './performatives.js';
 import { Violation, type Walker } from './values.js';
 
 export interface SessionLimits {
-  /** Deliveries of one session that can be unsettled at a time. */
+  /** Deliveries of one session that can be unsettled at a time: as many may be settled by one frame. */
   maxOutstandingDeliveries: number;
   /** Bytes of one message, all its sections together. */
   maxMessageBytes: number;
@@ -170,9 +170,8 @@ export class Session {
     if (count > most)
       throw new Violation(`it settles ${count} deliveries where ${most} at most are outstanding`);
     const next = frame.flag(role) ? this.#nextSent : this.#nextReceived;
-    // Of an id that is long settled rhea can find another delivery: that one would count as settled.
-    const known =
-      next !== undefined && ((next - 1 - firstId) >>> 0 < most || (next - 1 - lastId) >>> 0 < most);
+    // Of an id that left its ring long ago, rhea finds another delivery: that one would count as settled.
+    const known = next !== undefined && (inRing(firstId, next) || inRing(lastId, next));
     if (!known) return 'drop';
     return this.#idOffset !== 0 && !frame.flag(role)
       ? shifted(frame, [first, last], -this.#idOffset)
@@ -268,6 +267,11 @@ export class Session {
 const mostDrained = 2 ** 20;
 const firstByte = Buffer.from([0]);
 const nothing = Buffer.alloc(0);
+
+/** Whether rhea can still have the delivery `id`, when `next` is the one to come: it keeps 2 048 of a session. */
+function inRing(id: number, next: number): boolean {
+  return (next - 1 - id) >>> 0 < 2048;
+}
 
 function isMessage(frame: Frame): boolean {
   const { messageFormat } = fieldOf.transfer;
