@@ -1,0 +1,93 @@
+import { expect, test } from 'vitest';
+
+import { StreamOutbox, type StreamAnswer } from '../../src/agent/stream-outbox.js';
+import { pumpTelemetry } from '../../src/agent/telemetry.js';
+import { encode, failure, message, never, openSession, startHub } from '../amqp/hub.js';
+
+/** Numbers to send, one message each, and what was answered, in order. */
+function numbers(count: number, capacity: number) {
+  const answers: [number, StreamAnswer][] = [];
+  let read = 0;
+  async function* source() {
+    for (let n = 0; n < count; n++) {
+      read++;
+      yield await Promise.resolve(n);
+    }
+  }
+  const outbox = new StreamOutbox(source(), {
+    capacity,
+    encode: (n) => encode(message({ messageId: `m${String(n)}`, body: Buffer.from(String(n)) })),
+    onResult: (n, answer) => answers.push([n, answer]),
+  });
+  return { outbox, answers, read: () => read };
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+test('a stream arrives in order and once, and is answered in order', async () => {
+  await using hub = await startHub();
+  await using session = await openSession(hub);
+  const { outbox, answers } = numbers(5_000, 100);
+  await pumpTelemetry(session, outbox, { window: 100, stopping: never });
+  expect(hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(upTo(5_000));
+  expect(answers.map(([n, answer]) => [n, answer?.outcome.outcome])).toEqual(
+    upTo(5_000).map((n) => [n, 'accepted']),
+  );
+});
+
+test('no more is on its way, and no more is read, than the window and the capacity allow', async () => {
+  await using hub = await startHub();
+  hub.faults.add({ at: 'transfer', link: 'telemetry', do: { act: 'say-nothing' }, times: 'always' });
+  await using session = await openSession(hub);
+  const { outbox, read } = numbers(1_000, 12);
+  const pumping = failure(pumpTelemetry(session, outbox, { window: 7, stopping: never }));
+  await hub.waitFor((record) => record.of('telemetry').length === 7);
+  expect(read()).toBe(12);
+  hub.faults.now({ act: 'drop' });
+  await pumping;
+  expect(hub.record.of('telemetry')).toHaveLength(7);
+});
+
+test("the hub's credit is kept to when it is smaller than the window", async () => {
+  await using hub = await startHub({ creditWindow: 3 });
+  await using session = await openSession(hub);
+  const { outbox } = numbers(500, 100);
+  await pumpTelemetry(session, outbox, { window: 100, stopping: never });
+  expect(hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(upTo(500));
+});
+
+test('what the hub had not answered when the connection was lost goes out first on the next, in order', async () => {
+  await using hub = await startHub();
+  hub.faults.add({ at: 'disposition', link: 'telemetry', after: 40, do: { act: 'drop' } });
+  const { outbox, answers } = numbers(200, 20);
+  for (let connection = 0; connection < 2; connection++) {
+    await using session = await openSession(hub);
+    await failure(pumpTelemetry(session, outbox, { window: 20, stopping: never }));
+  }
+  expect(answers.map(([n]) => n)).toEqual(upTo(200));
+  const perConnection = [1, 2].map((connection) =>
+    hub.record
+      .of('telemetry')
+      .filter((entry) => entry.connection === connection)
+      .map(({ body }) => Number(body)),
+  );
+  const [before, after] = perConnection;
+  expect(before).toEqual(upTo(before!.length));
+  expect(after).toEqual(upTo(200).slice(after![0]));
+  // Sent twice: at most what was on its way when the connection was lost.
+  expect(before!.length - after![0]!).toBeLessThanOrEqual(20);
+});
+
+test('after stopping, what is on its way is still waited for', async () => {
+  await using hub = await startHub();
+  hub.faults.add({ at: 'transfer', link: 'telemetry', do: { act: 'delay', ms: 200 }, times: 'always' });
+  await using session = await openSession(hub);
+  const stop = new AbortController();
+  const { outbox, answers } = numbers(1_000, 50);
+  const pumping = pumpTelemetry(session, outbox, { window: 10, stopping: stop.signal });
+  await hub.waitFor((record) => record.of('telemetry').length >= 10);
+  stop.abort();
+  await pumping;
+  expect(answers.length).toBe(hub.record.of('telemetry').length);
+  expect(answers.length).toBeLessThan(1_000);
+});
