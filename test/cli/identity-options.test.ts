@@ -16,6 +16,8 @@ import {
 import type { Io } from '../../src/cli/io.js';
 import { run } from '../../src/cli/main.js';
 import type { Tool } from '../../src/cli/subcommands.js';
+import type { SecretSource } from '../../src/daemon/config.js';
+import { Secret } from '../../src/secret.js';
 import { type FakeIo, fakeIo } from './fake-io.js';
 
 const key = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=';
@@ -100,6 +102,30 @@ test('"-" reads one line of standard input and leaves the rest to the command', 
   const noNewline = fakeIo({ stdin: forDevice('short') });
   expect(await whoami(['--connection-string=-'], noNewline)).toBe(0);
   expect(noNewline.out).toContain('short');
+});
+
+test('what the configuration says comes after the environment', async () => {
+  const path = await file('configured.cs', forDevice('configured'));
+  const who = async (source: SecretSource, env: Record<string, string>): Promise<string> =>
+    (await readDeviceIdentity(fakeIo({ env }), {}, source)).deviceId;
+  const configured: SecretSource = { from: 'file', path };
+  expect(await who(configured, { IOTHUB_DEVICE_CONNECTION_STRING: forDevice('variable') })).toBe('variable');
+  expect(await who(configured, { CREDENTIALS_DIRECTORY: folder })).toBe('configured');
+  expect(await who({ from: 'text', text: new Secret(forDevice('text')) }, {})).toBe('text');
+  expect(await who({ from: 'env', name: 'MINE' }, { MINE: forDevice('env') })).toBe('env');
+  expect(await who({ from: 'credential', name: 'configured.cs' }, { CREDENTIALS_DIRECTORY: folder })).toBe(
+    'configured',
+  );
+  await expect(who({ from: 'env', name: 'MINE' }, {})).rejects.toMatchObject({
+    code: 'config',
+    message: 'MINE is not set',
+  });
+  await expect(who({ from: 'credential', name: 'x' }, {})).rejects.toMatchObject({ code: 'config' });
+  await expect(
+    who({ from: 'credential', name: 'x' }, { CREDENTIALS_DIRECTORY: folder }),
+  ).rejects.toMatchObject({
+    code: 'no-input',
+  });
 });
 
 test('a connection string on the command line is refused, and not repeated', async () => {

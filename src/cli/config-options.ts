@@ -1,0 +1,32 @@
+import { Option } from 'commander';
+
+import type { AgentConfig } from '../daemon/config.js';
+import type { Subcommand } from './help.js';
+import type { Io } from './io.js';
+import { openToOthers, readSmallFile } from './small-file.js';
+import { type Side, variable } from './variables.js';
+
+/** What `addConfigOption` leaves in a command's flags. */
+export interface ConfigFlags {
+  config?: string;
+}
+
+export function addConfigOption(command: Subcommand, side: Side): Subcommand {
+  return command.addOption(
+    new Option('-c, --config <file>', 'configuration, TOML or JSON').env(variable(side, 'CONFIG')),
+  );
+}
+
+/** The configuration that the flags name, or the defaults. `config` with every problem when there are any. */
+export async function readConfig(io: Io, { config: file }: ConfigFlags): Promise<AgentConfig> {
+  const { parseConfig } = await import('../daemon/config.js');
+  if (file === undefined) return parseConfig('', 'the defaults');
+  const config = parseConfig(await readSmallFile(file, 'the configuration'), file);
+  const mode = config.hub.connectionString?.from === 'text' ? await openToOthers(file) : undefined;
+  if (mode !== undefined) {
+    await io.stderr.write(
+      `warning: ${file} holds a key, and its permissions are open to others (${mode}); chmod 600 ${file}\n`,
+    );
+  }
+  return config;
+}

@@ -1,0 +1,34 @@
+import { open, stat } from 'node:fs/promises';
+
+import { AgentError, errorText, systemErrorCode } from '../errors.js';
+
+/** Far more than a connection string, a configuration or a bundle of certificates needs, and an end for /dev/zero. */
+const longestFileBytes = 1024 * 1024;
+
+/** The text of a file; `no-input` when it is missing, `io` when it cannot be read. `what` says what it should hold. */
+export async function readSmallFile(file: string, what: string): Promise<string> {
+  try {
+    const handle = await open(file);
+    try {
+      const chunks: Buffer[] = [];
+      for await (const chunk of handle.createReadStream({ end: longestFileBytes - 1, autoClose: false })) {
+        chunks.push(chunk as Buffer);
+      }
+      return Buffer.concat(chunks).toString('utf8');
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    const missing = systemErrorCode(error) === 'ENOENT';
+    const why = missing ? 'there is no such file' : errorText(error);
+    throw new AgentError(missing ? 'no-input' : 'io', `cannot read ${what} from ${file}: ${why}`);
+  }
+}
+
+/** The mode of a file that others than its owner may read or write, as `644`; undefined when none may. */
+export async function openToOthers(file: string): Promise<string | undefined> {
+  // Windows keeps its permissions elsewhere.
+  if (process.platform === 'win32') return undefined;
+  const { mode } = await stat(file);
+  return (mode & 0o077) === 0 ? undefined : (mode & 0o777).toString(8);
+}
