@@ -155,7 +155,8 @@ export interface HandlerTelemetry {
   correlationId?: string;
 }
 
-type Returned<Result> = Result | undefined | Promise<Result | undefined> | Promise<void>;
+// eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- a function without a return is a good handler
+type Returned<Result> = Result | undefined | void | Promise<Result | undefined | void>;
 
 export interface CommandHandler {
   on: 'command';

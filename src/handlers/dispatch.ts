@@ -6,7 +6,7 @@ import type { Log } from '../log.js';
 import { hubLimits, type Command, type CommandOutcome } from '../model.js';
 import { commandKey } from './command-key.js';
 import type { CommandEvent, MethodEvent, TwinEvent } from './contract.js';
-import { faultLimit, type Answer, type Handler } from './handler.js';
+import { faultLimit, type Answer, type Handler, type Order } from './handler.js';
 import { memoryLedger, type CommandLedger, type KnownCommand } from './ledger.js';
 import { plainText } from './output.js';
 import { findRoute } from './route.js';
@@ -38,9 +38,6 @@ export interface DispatcherOptions {
   log: Log;
 }
 
-/** `key`: one at a time for each value of an application property. */
-export type Order = 'handler' | 'device' | 'none' | { key: string };
-
 export interface Dispatcher extends AsyncDisposable {
   readonly concurrency: number;
   /** Commands that could be taken now: the credit to grant. 0 once it drains. */
@@ -59,6 +56,8 @@ export interface Dispatcher extends AsyncDisposable {
   settled(decision: CommandDecision): Promise<void>;
   /** Runs the handler of a direct method or a desired property; undefined when there is none. Never rejects. */
   answer(event: MethodEvent | TwinEvent, options?: { timeoutMs?: number }): Promise<Answer | undefined>;
+  /** Takes other handlers from now on. What runs on the former goes on; closing them is the caller's. */
+  replaceHandlers(handlers: readonly Handler[]): void;
   /** What is wrong with handlers, if anything. */
   health(): ReadonlyMap<string, HandlerHealth>;
   /**
@@ -88,7 +87,7 @@ const firstReleaseDelayMs = 5_000;
 const lockMarginMs = 5_000;
 
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
-  const { handlers, log, unmatched = 'reject', order = 'handler', clock = systemClock } = options;
+  const { log, unmatched = 'reject', order = 'handler', clock = systemClock } = options;
   const { concurrency = 4, drainTimeoutMs = 20_000, lockMs = hubLimits.commandLockMs } = options;
   const ledger = options.ledger ?? memoryLedger();
   const slots = new Slots(concurrency);
@@ -100,6 +99,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const health = new Map<string, HandlerHealth>();
   const stopping = new AbortController();
   const killing = new AbortController();
+  let { handlers } = options;
   let withoutKey = 0;
 
   async function handle(
@@ -151,7 +151,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       log.warn('no handler for a command', { message: command.messageId, outcome: unmatched });
       return nothingRan({ outcome: unmatched, reason: 'no handler' }, firstReleaseDelayMs);
     }
-    using _turn = await lanes.enter(laneOf(order, handler, command, key));
+    using _turn = await lanes.enter(laneOf(handler.order ?? order, handler, command, key));
     using _place = await commandLimit.enter();
     if (stopping.signal.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
     if (entry.waiting === 0) return linkGone; // it comes again, and takes its turn then
@@ -262,6 +262,12 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
         log.warn('the ledger could not note a settlement', { error });
       }),
     answer,
+    replaceHandlers(replacements) {
+      handlers = replacements;
+      for (const name of health.keys()) {
+        if (!handlers.some((handler) => handler.name === name)) health.delete(name);
+      }
+    },
     health: () => health,
     drain,
     async [Symbol.asyncDispose]() {

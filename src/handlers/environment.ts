@@ -16,8 +16,6 @@ export interface RunFacts {
   attempt: number;
   /** Milliseconds since the epoch. */
   deadline: number;
-  /** Unique to the run; what carries it in its environment is killed when the run ends. */
-  mark: string;
 }
 
 export type EnvironmentResult =
@@ -25,18 +23,12 @@ export type EnvironmentResult =
   /** The message cannot be handed over and never will be. */
   | { ok: false; why: string };
 
-export const markVariable = 'IOTHUB_RUN_ID';
-
 export function environmentOf(
   event: HandlerEvent,
   facts: RunFacts,
   extra: Readonly<Record<string, string>> = {},
 ): EnvironmentResult {
-  const variables: Record<string, string> = {};
-  for (const name of inherited) {
-    const value = process.env[name];
-    if (value !== undefined) variables[name] = value;
-  }
+  const variables = inheritedVariables();
   const put = (name: string, value: string | number | undefined): void => {
     if (value !== undefined) variables[name] = harmless(String(value));
   };
@@ -50,7 +42,6 @@ export function environmentOf(
   put('IOTHUB_HANDLER', facts.handler);
   put('IOTHUB_ATTEMPT', facts.attempt);
   putTime('IOTHUB_DEADLINE', facts.deadline);
-  put(markVariable, facts.mark);
   put('IOTHUB_DEVICE_ID', event.deviceId);
   put('IOTHUB_MODULE_ID', event.moduleId);
   put('IOTHUB_CONTENT_TYPE', event.contentType);
@@ -79,6 +70,16 @@ export function environmentOf(
   }
   const why = refusal(event, variables);
   return why === undefined ? { ok: true, variables } : { ok: false, why };
+}
+
+/** What every program gets of the agent's own environment. */
+export function inheritedVariables(): Record<string, string> {
+  const variables: Record<string, string> = {};
+  for (const name of inherited) {
+    const value = process.env[name];
+    if (value !== undefined) variables[name] = value;
+  }
+  return variables;
 }
 
 /** `fan-speed` → `IOTHUB_PROP_FAN_SPEED`; of two properties that come out alike the first stays. */

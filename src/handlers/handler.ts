@@ -9,6 +9,8 @@ export interface Handler extends AsyncDisposable {
   readonly on: EventKind;
   /** Which events of its kind it takes; absent: all. */
   readonly match?: Match | undefined;
+  /** What of this handler's events happens one after the other, where that differs from the dispatcher's order. */
+  readonly order?: Order | undefined;
   /** How long one run may take. For commands this and what follows it must fit the hub's lock of 60 s. */
   readonly timeoutMs: number;
   /** What to do about a command that was running when the agent died, so that nobody knows how far it got. */
@@ -16,6 +18,9 @@ export interface Handler extends AsyncDisposable {
   /** Answers within `run.timeoutMs` and the time it takes to kill what does not listen. Never rejects. */
   run(event: HandlerEvent, run: Run): Promise<Answer>;
 }
+
+/** One at a time for each: handler, device, value of an application property (`key`); or all at once. */
+export type Order = 'handler' | 'device' | 'none' | { key: string };
 
 /** One run of a handler. */
 export interface Run {
@@ -50,8 +55,8 @@ export interface Answer {
 
 /** How often a command may crash its handler before it is rejected. */
 export const faultLimit = 3;
-/** Handler time-out for commands: with the kill and the settlement it stays below the lock of 60 s. */
-export const defaultTimeoutMs = 45_000;
+/** For a command: with the kill and the settlement it stays below the lock of 60 s. For a method: as its caller waits. */
+export const defaultTimeoutMs = { command: 45_000, method: 30_000, twin: 300_000 } as const;
 /** From SIGTERM to SIGKILL. */
 export const killGraceMs = 5_000;
 /** How much of what a program prints is kept. */

@@ -1,38 +1,30 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
 import type { Clock } from '../clock.js';
-import { markVariable } from './environment.js';
 
 /**
- * Kills what a program left behind. Its process group takes most of it; a grandchild that called `setsid` has left
- * the group but still carries the run's mark in its environment, where `/proc` shows it.
+ * Kills what a program left behind outside its process group. A grandchild that called `setsid` has left the group,
+ * but it still carries the run's mark in its environment, where `/proc` shows it.
  */
+
+/** Unique to each process that we start, and inherited by what it starts. */
+export const markVariable = 'IOTHUB_RUN_ID';
 
 /** Long enough for a burst of forks to be hunted down, short enough to hold a slot. */
 const huntMs = 2_000;
 const betweenRoundsMs = 20;
 
-/** Sends `signal` to the process group that `pid` leads. */
-export function signalGroup(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-pid, signal);
-  } catch {
-    // ESRCH: the group is empty. EPERM: it runs as another user by setuid, and its end is not ours to bring.
-  }
-}
-
-/** Kills the group and every process that carries the mark; resolves to how many were found outside the group. */
-export async function killSurvivors(pid: number, mark: string, clock: Clock): Promise<number> {
-  signalGroup(pid, 'SIGKILL');
+/** Kills every process that carries the mark; resolves to how many there were. */
+export async function killMarked(mark: string, clock: Clock): Promise<number> {
   const found = new Set<number>();
   const until = clock.monotonic() + huntMs;
   for (;;) {
     const marked = markedProcesses(mark);
     if (marked.length === 0 || clock.monotonic() > until) return found.size;
-    for (const survivor of marked) {
-      found.add(survivor);
+    for (const pid of marked) {
+      found.add(pid);
       try {
-        process.kill(survivor, 'SIGKILL');
+        process.kill(pid, 'SIGKILL');
       } catch {
         // It ended by itself, or it is not ours to end.
       }
@@ -42,8 +34,8 @@ export async function killSurvivors(pid: number, mark: string, clock: Clock): Pr
 }
 
 /**
- * Processes with the run's mark in their environment. Read without going through the thread pool: a few microseconds
- * a process, where the pool would make it several times as many and delay the store's syncs.
+ * Read without going through the thread pool: a few microseconds a process, where the pool would take several times
+ * as long and delay the store's syncs.
  */
 function markedProcesses(mark: string): number[] {
   const marked = Buffer.from(`${markVariable}=${mark}`);

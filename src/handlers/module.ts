@@ -1,0 +1,265 @@
+import { pathToFileURL } from 'node:url';
+
+import { systemClock, type Clock } from '../clock.js';
+import { AgentError, errorText, systemErrorCode } from '../errors.js';
+import {
+  BadMessage,
+  type CommandCall,
+  type EventReaders,
+  type HandlerContext,
+  type HandlerEvent,
+  type HandlerTelemetry,
+  type MethodCall,
+  type ModuleHandler,
+  type TwinCall,
+} from './contract.js';
+import { defaultTimeoutMs, killGraceMs, type Answer, type Handler, type Order, type Run } from './handler.js';
+import { parseJson } from './json.js';
+import { permissionProblem } from './permissions.js';
+import type { Match } from './route.js';
+
+export interface ModuleHandlerOptions {
+  name: string;
+  match?: Match | undefined;
+  /** Default: the dispatcher's. */
+  order?: Order | undefined;
+  /** Default 45 s for a command, 30 s for a method, 5 min for a twin. */
+  timeoutMs?: number | undefined;
+  /** Default `run`. */
+  afterCrash?: 'run' | 'reject' | undefined;
+  /** What the module's `send` does. */
+  send?: ((message: HandlerTelemetry) => Promise<void>) | undefined;
+  clock?: Clock | undefined;
+}
+
+/** A handler that calls a function in this process. */
+export function moduleHandler(module: ModuleHandler, options: ModuleHandlerOptions): Handler {
+  const { name } = options;
+  return {
+    name,
+    on: module.on,
+    match: options.match,
+    order: options.order,
+    timeoutMs: options.timeoutMs ?? defaultTimeoutMs[module.on],
+    afterCrash: options.afterCrash ?? 'run',
+    run: (event, run) => callModule(module, options, event, run),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+let loads = 0;
+
+/**
+ * Imports a handler module: its default export is `{on, handle}`. Each call reads the file again, so that a reload
+ * takes effect; what ran before keeps the code it began with. Only the file itself is read again, not what it imports.
+ *
+ * @throws AgentError `config` when it cannot be loaded or is no handler, or when others could have changed it
+ */
+export async function loadModule(
+  file: string,
+  { checkPermissions = true }: { checkPermissions?: boolean } = {},
+): Promise<ModuleHandler> {
+  const problem = checkPermissions ? permissionProblem(file) : undefined;
+  if (problem !== undefined) throw new AgentError('config', `refused: ${problem}`);
+  const url = pathToFileURL(file);
+  url.searchParams.set('load', String(++loads));
+  let loaded: { default?: unknown };
+  try {
+    loaded = (await import(url.href)) as { default?: unknown };
+  } catch (cause) {
+    throw new AgentError('config', `${file} cannot be loaded: ${errorText(cause)}`, {
+      cause,
+      hint: loadHint(cause),
+    });
+  }
+  if (!isModuleHandler(loaded.default)) {
+    throw new AgentError('config', `${file} is not a handler`, {
+      hint: "it must export default { on: 'command' | 'method' | 'twin', handle(event, context) { … } }",
+    });
+  }
+  return loaded.default;
+}
+
+function loadHint(error: unknown): string | undefined {
+  return systemErrorCode(error) === 'ERR_UNKNOWN_FILE_EXTENSION'
+    ? 'TypeScript needs Node 22.18 or later; with an older one compile it to JavaScript'
+    : undefined;
+}
+
+function isModuleHandler(value: unknown): value is ModuleHandler {
+  if (typeof value !== 'object' || value === null || !('on' in value) || !('handle' in value)) return false;
+  return (
+    (value.on === 'command' || value.on === 'method' || value.on === 'twin') &&
+    typeof value.handle === 'function'
+  );
+}
+
+/** Calls the function, and gives up on it when it does not come back in time after its signal was aborted. */
+async function callModule(
+  module: ModuleHandler,
+  options: ModuleHandlerOptions,
+  event: HandlerEvent,
+  run: Run,
+): Promise<Answer> {
+  const { clock = systemClock } = options;
+  const deadline = new AbortController();
+  const over = new AbortController();
+  const signal = AbortSignal.any([deadline.signal, run.stopping]);
+  const context: HandlerContext = {
+    signal,
+    deadline: clock.now() + run.timeoutMs,
+    attempt: run.attempt,
+    log: run.log,
+    send: options.send,
+  };
+  const late = async (): Promise<Answer> => {
+    await clock.sleep(run.timeoutMs, AbortSignal.any([over.signal, run.killing])).catch(() => undefined);
+    if (!over.signal.aborted) deadline.abort();
+    await clock.sleep(killGraceMs, AbortSignal.any([over.signal, run.killing])).catch(() => undefined);
+    if (!over.signal.aborted) run.log.error('it does not heed its signal and is left running');
+    return run.stopping.aborted ? stopped : timedOut(run.timeoutMs);
+  };
+  try {
+    return await Promise.race([answerOf(module, event, context), late()]);
+  } catch (error) {
+    if (isAbort(error) && deadline.signal.aborted) return timedOut(run.timeoutMs);
+    if (isAbort(error) && run.stopping.aborted) return stopped;
+    return answerToError(error, run);
+  } finally {
+    over.abort();
+  }
+}
+
+const stopped: Answer = {
+  outcome: 'release',
+  status: 503,
+  decidedBy: 'stopping',
+  reason: 'the agent is stopping',
+};
+
+function timedOut(afterMs: number): Answer {
+  return { outcome: 'release', status: 504, decidedBy: 'fault', reason: `no end after ${afterMs / 1000} s` };
+}
+
+async function answerOf(
+  module: ModuleHandler,
+  event: HandlerEvent,
+  context: HandlerContext,
+): Promise<Answer> {
+  if (module.on === 'command' && event.event === 'command') {
+    return commandAnswer(await module.handle(commandCall(event), context));
+  }
+  if (module.on === 'method' && event.event === 'method') {
+    return methodAnswer(await module.handle(methodCall(event), context));
+  }
+  if (module.on === 'twin' && event.event === 'twin') {
+    return twinAnswer(await module.handle(twinCall(event), context));
+  }
+  throw new TypeError(`a handler for ${module.on} was given a ${event.event}`);
+}
+
+function commandCall(event: HandlerEvent & { event: 'command' }): CommandCall {
+  return {
+    ...event,
+    ...readersOf(event),
+    accept: ({ reply } = {}) => ({ outcome: 'accept', reply }),
+    reject: (reason) => ({ outcome: 'reject', reason }),
+    release: (reason) => ({ outcome: 'release', reason }),
+  };
+}
+
+function methodCall(event: HandlerEvent & { event: 'method' }): MethodCall {
+  return { ...event, ...readersOf(event), respond: (status, payload) => ({ status, payload }) };
+}
+
+function twinCall(event: HandlerEvent & { event: 'twin' }): TwinCall {
+  return { ...event, ...readersOf(event), acknowledge: (status, options) => ({ status, ...options }) };
+}
+
+function readersOf({ body }: HandlerEvent): EventReaders {
+  return {
+    text: () => body.toString('utf8'),
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- see EventReaders
+    json: <T>() => {
+      const parsed = parseJson(body);
+      if (!parsed.ok) throw new BadMessage(parsed.why);
+      return parsed.value as T;
+    },
+  };
+}
+
+/** A module may be plain JavaScript: what it returns is looked at, whatever the types say. */
+function commandAnswer(returned: unknown): Answer {
+  if (returned === undefined) return { outcome: 'accept', status: 200, decidedBy: 'handler' };
+  const { outcome, reason, reply } = fieldsOf(returned);
+  if (outcome !== 'accept' && outcome !== 'reject' && outcome !== 'release') {
+    throw new TypeError('the handler returned neither nothing nor accept(), reject() or release()');
+  }
+  return {
+    outcome,
+    status: { accept: 200, reject: 400, release: 503 }[outcome],
+    reason: typeof reason === 'string' ? reason : undefined,
+    reply: bytesOf(reply),
+    decidedBy: 'handler',
+  };
+}
+
+function methodAnswer(returned: unknown): Answer {
+  if (returned === undefined) return { outcome: 'accept', status: 200, decidedBy: 'handler' };
+  const { status, payload } = fieldsOf(returned);
+  return { ...answerWithStatus(status, 'respond(status, payload)'), reply: jsonBytes(payload) };
+}
+
+function twinAnswer(returned: unknown): Answer {
+  if (returned === undefined) return { outcome: 'accept', status: 200, decidedBy: 'handler' };
+  const { status, description, reported } = fieldsOf(returned);
+  return {
+    ...answerWithStatus(status, 'acknowledge(status)'),
+    reason: typeof description === 'string' ? description : undefined,
+    reply: jsonBytes(reported),
+  };
+}
+
+function answerWithStatus(status: unknown, expected: string): Answer {
+  if (typeof status !== 'number' || !Number.isInteger(status)) {
+    throw new TypeError(`the handler returned neither nothing nor ${expected}`);
+  }
+  const outcome = status < 400 ? 'accept' : status === 503 ? 'release' : 'reject';
+  return { outcome, status, decidedBy: 'handler' };
+}
+
+function fieldsOf(value: unknown): Partial<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}
+
+function bytesOf(value: unknown): Buffer | undefined {
+  if (typeof value === 'string') return Buffer.from(value);
+  return value instanceof Uint8Array ? Buffer.from(value) : jsonBytes(value);
+}
+
+function jsonBytes(value: unknown): Buffer | undefined {
+  return value === undefined ? undefined : Buffer.from(JSON.stringify(value));
+}
+
+/** `fetch` and its like throw TypeErrors for a dead network too; a later attempt is right for that as well. */
+const bugs = new Set(['TypeError', 'ReferenceError', 'RangeError']);
+
+/**
+ * By name, since a module may have a copy of `iothub-device/handler` of its own. A SyntaxError is not counted as a
+ * bug: at run time it is nearly always the handler's own `JSON.parse` of a bad message.
+ */
+function answerToError(error: unknown, run: Run): Answer {
+  const reason = errorText(error);
+  const name = error instanceof Error ? error.name : '';
+  if (name === 'RetryLater') return { outcome: 'release', status: 503, reason, decidedBy: 'handler' };
+  if (name === 'BadMessage') return { outcome: 'reject', status: 400, reason, decidedBy: 'handler' };
+  if (bugs.has(name)) {
+    run.log.error('a bug in the handler', { error, stack: error instanceof Error ? error.stack : undefined });
+    return { outcome: 'release', status: 500, reason, decidedBy: 'fault' };
+  }
+  return { outcome: 'reject', status: 500, reason, decidedBy: 'handler' };
+}
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
+}
