@@ -15,6 +15,7 @@ export const generalGroup = 'General:';
 export class Subcommand extends Command {
   exampleLines: readonly string[] = [];
   exitList: readonly Exit[] = [];
+  lastLine = '';
 
   constructor(name?: string) {
     super(name);
@@ -34,6 +35,12 @@ export class Subcommand extends Command {
     return this;
   }
 
+  /** Where to read on: the end of the page. */
+  more(line: string): this {
+    this.lastLine = line;
+    return this;
+  }
+
   override createHelp(): Help {
     return Object.assign(new HelpPage(), this.configureHelp());
   }
@@ -44,6 +51,18 @@ export class Subcommand extends Command {
 }
 
 class HelpPage extends Help {
+  /** Commander's own, with fewer marks: `what it is (auto|text|json, default auto, $NAME)`. */
+  override optionDescription(option: Option): string {
+    const facts = [
+      option.argChoices?.join('|'),
+      option.hidden || option.defaultValue === undefined || option.isBoolean() || option.negate
+        ? undefined
+        : `default ${option.defaultValueDescription ?? String(option.defaultValue)}`,
+      option.envVar === undefined ? undefined : `$${option.envVar}`,
+    ].filter((fact) => fact !== undefined);
+    return facts.length === 0 ? option.description : `${option.description} (${facts.join(', ')})`;
+  }
+
   override formatHelp(command: Command, helper: Help): string {
     const width = helper.helpWidth ?? 80;
     const sections = [
@@ -51,7 +70,7 @@ class HelpPage extends Help {
       helper.boxWrap(helper.commandDescription(command), width),
       ...(command instanceof Subcommand ? [examples(command)] : []),
       ...lists(command, helper),
-      ...(command instanceof Subcommand ? [helper.boxWrap(exits(command), width)] : []),
+      ...(command instanceof Subcommand ? [helper.boxWrap(exits(command), width), command.lastLine] : []),
     ];
     return `${sections.filter((section) => section !== '').join('\n\n')}\n`;
   }

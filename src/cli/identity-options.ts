@@ -26,7 +26,7 @@ export interface IdentityFlags {
 }
 
 export interface ConnectionFlags {
-  ca?: string;
+  ca?: string | undefined;
   /** Milliseconds; Infinity means for ever. */
   timeout: number;
 }
@@ -40,7 +40,7 @@ export function addIdentityOptions(command: Subcommand, side: HubSide): Subcomma
       group(
         new Option(
           '--connection-string-file <file>',
-          `file with the connection string (env: ${name}, ${name}_FILE)`,
+          `file with the connection string; without it $${name}, $${name}_FILE`,
         ),
       ),
     )

@@ -25,10 +25,9 @@ export function addLogOptions(command: Subcommand, side: Side): Subcommand {
     .addOption(group(new Option('-q, --quiet', 'say errors only').conflicts('verbose')))
     .addOption(
       group(
-        new Option(
-          '-v, --verbose',
-          `say more; -vv shows frames (env: ${variable(side, 'LOG_LEVEL')})`,
-        ).argParser(countUp),
+        new Option('-v, --verbose', `say more; -vv shows frames ($${variable(side, 'LOG_LEVEL')})`).argParser(
+          countUp,
+        ),
       ),
     )
     .addOption(

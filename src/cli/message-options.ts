@@ -39,25 +39,20 @@ export function addMessageOptions(command: Subcommand, kind: MessageKind): Subco
       body(new Option('--data-file <file>', 'one message, the bytes of the file; "-" is standard input')),
     )
     .addOption(body(new Option('--stdin', 'one message, the bytes of standard input')))
-    .addOption(
-      body(new Option('--lines', 'one message for each line of standard input; empty lines are skipped')),
-    )
-    .addOption(body(new Option('--ndjson', 'one message for each line of JSON: see help ndjson')))
+    .addOption(body(new Option('--lines', 'one message for each line of standard input')))
+    .addOption(body(new Option('--ndjson', 'one message for each line of JSON; see help ndjson')))
     .addOption(
       message(
-        new Option(
-          '-T, --content-type <type>',
-          'MIME type (default: application/json when the body is JSON)',
-        ),
+        new Option('-T, --content-type <type>', 'MIME type (default application/json when the body is JSON)'),
       ),
     )
-    .addOption(message(new Option('--content-encoding <name>', 'character set (default: utf-8 for text)')))
+    .addOption(message(new Option('--content-encoding <name>', 'character set (default utf-8 for text)')))
     .addOption(
       message(
         new Option('-P, --prop <name=value>', 'application property, as often as needed').argParser(property),
       ),
     )
-    .addOption(message(new Option('--message-id <id>', 'default: a ULID; with lines ID makes ID-1, ID-2 …')))
+    .addOption(message(new Option('--message-id <id>', 'with lines it makes ID-1, ID-2 … (default a ULID)')))
     .addOption(message(new Option('--correlation-id <id>', 'what this message is about')))
     .addOption(message(new Option('--user-id <id>', 'who it comes from')));
   if (kind === 'telemetry') {
@@ -74,7 +69,7 @@ export function addMessageOptions(command: Subcommand, kind: MessageKind): Subco
     .addOption(message(new Option('--expires <dur>', 'worthless after this long').argParser(duration)))
     .addOption(
       message(
-        new Option('--on-error <do>', 'with lines, after one that failed (default: continue)').choices([
+        new Option('--on-error <do>', 'with lines, after one that failed; they go on by default').choices([
           'stop',
           'continue',
         ]),

@@ -25,7 +25,7 @@ export function addOutputOptions(command: Subcommand, side: Side): Subcommand {
       ),
     )
     .addOption(group(new Option('--utc', 'times in UTC; in JSON they always are')))
-    .addOption(group(new Option('--no-color', 'no colours (env: NO_COLOR)')));
+    .addOption(group(new Option('--no-color', 'no colours ($NO_COLOR)')));
 }
 
 /** One thing to print, in the two ways there are. Only the one that is asked for is made. */

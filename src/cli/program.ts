@@ -3,6 +3,7 @@ import { type Command, CommanderError } from 'commander';
 import { AgentError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
 import { Subcommand } from './help.js';
+import { helpTopics } from './help-topics.js';
 import type { Io } from './io.js';
 import type { SubcommandEntry, Tool, ToolName } from './subcommands.js';
 
@@ -12,6 +13,11 @@ import type { SubcommandEntry, Tool, ToolName } from './subcommands.js';
  */
 export async function runProgram(name: ToolName, tool: Tool, args: readonly string[], io: Io): Promise<void> {
   const { description, examples, subcommands } = tool;
+  const topic = args[0] === 'help' ? helpTopics.find((one) => one.name === args[1]) : undefined;
+  if (topic) {
+    await io.stdout.write(topic.page(name));
+    return;
+  }
   // Before a stream is asked whether it shows colours.
   if (args.includes('--no-color')) io.env['NO_COLOR'] = '1';
   const named = namedSubcommand(args, subcommands);
@@ -19,6 +25,7 @@ export async function runProgram(name: ToolName, tool: Tool, args: readonly stri
 
   const program = new Subcommand(name).description(description).examples(...examples);
   program
+    .more(`Topics: ${helpTopics.map((one) => `${name} help ${one.name}`).join(' · ')}`)
     .option('-V, --version', 'print the version')
     .helpCommand('help [command]', 'print the page of a command');
   program.configureOutput({

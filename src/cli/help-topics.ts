@@ -1,0 +1,102 @@
+import { exitCodeMeanings, exitCodes } from './exit-codes.js';
+import type { ToolName } from './subcommands.js';
+
+/** A page that belongs to no single command: `iothub-device help times`. */
+export interface HelpTopic {
+  name: string;
+  page: (tool: ToolName) => string;
+}
+
+export const helpTopics: readonly HelpTopic[] = [
+  { name: 'environment', page: environment },
+  { name: 'exit-codes', page: exitCodesPage },
+  { name: 'ndjson', page: () => ndjson },
+  { name: 'times', page: () => times },
+];
+
+function exitCodesPage(): string {
+  const rows = Object.entries(exitCodes).map(
+    ([name, code]) => `  ${String(code).padEnd(4)}${exitCodeMeanings[name as keyof typeof exitCodes]}`,
+  );
+  return `Exit codes, those of sysexits.h:
+
+${rows.join('\n')}
+  130 interrupted by SIGINT, 143 by SIGTERM
+
+A command that sends several messages exits by the first that failed, but by one that will fail again (65, 77 …)
+rather than by one that may pass when it is tried again (68, 69, 75).
+`;
+}
+
+function environment(tool: ToolName): string {
+  const prefix = tool.toUpperCase().replace('-', '_');
+  const own = variables[tool].map(([name, what]): [string, string] => [`${prefix}_${name}`, what]);
+  const rows = [...own, ...shared];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return `Variables of the environment. A flag wins over its variable, a variable over the configuration.
+
+${rows.map(([name, what]) => `  ${name.padEnd(width)}  ${what}`).join('\n')}
+${tool === 'iothub-emulator' ? '' : credentials}
+DEBUG and NODE_TLS_REJECT_UNAUTHORIZED are dropped: they would print keys, and trust anyone.
+`;
+}
+
+const hubVariables: [string, string][] = [
+  ['CONNECTION_STRING', 'who we are; taken out of the environment once it is read'],
+  ['CONNECTION_STRING_FILE', 'file that holds it, readable by its owner only'],
+  ['CA', 'PEM file of a further authority to trust'],
+  ['OUTPUT', 'auto, text, json or none'],
+  ['LOG_LEVEL', 'error, warn, info, debug or trace'],
+  ['LOG_FORMAT', 'auto, text, json or journal'],
+];
+
+const variables: Record<ToolName, [string, string][]> = {
+  'iothub-device': [...hubVariables, ['CONFIG', 'configuration of the agent']],
+  'iothub-service': hubVariables,
+  'iothub-emulator': [
+    ['PORT', 'port for AMQP over TLS'],
+    ['HOST', 'address to listen on'],
+    ['OUTPUT', 'auto, text, json or none'],
+  ],
+};
+
+const credentials = `
+Without any connection string the file "connection-string" in $CREDENTIALS_DIRECTORY is read, which systemd sets.
+`;
+
+const shared: [string, string][] = [
+  ['NO_COLOR', 'no colours when it is set'],
+  ['TZ', 'zone of the times that are shown'],
+];
+
+const ndjson = `One message is one line of JSON. "send --ndjson" reads it; what is received is printed the same way, so it can be sent
+again. One of the three bodies has to be there, the rest when it is wanted; any other key is an error.
+
+  {"body":{"t":21.5},"properties":{"room":"a"},"messageId":"m1"}
+
+  body             JSON, sent as it is written
+  bodyText         text, sent as UTF-8
+  bodyBase64       bytes
+  properties       application properties: texts, by name
+  contentType      default: application/json, text/plain or application/octet-stream, by the name of the body
+  contentEncoding  default: utf-8 for JSON and text
+  messageId        default: a ULID
+  correlationId, userId
+  expiresAt        time after which it is worthless
+  creationTime, component, outputName   telemetry only
+  ack              commands only: none, positive, negative or full
+  hub              what a hub added; read over
+
+Of each message one line is printed, in the same order:
+
+  {"line":1,"messageId":"m1","outcome":"accepted","ms":41}
+  {"line":2,"messageId":"m2","outcome":"rejected","ms":7,"condition":"amqp:…","error":"…","retryable":false}
+  {"line":3,"outcome":"failed","error":"it is not JSON","retryable":false}
+`;
+
+const times = `Durations  500ms  30s  5m  1h30m  2d  PT5M
+Sizes      512  64KB (64 000 bytes)  256KiB (262 144 bytes)  1MiB
+Times      2026-11-20T05:00:00Z  2026-11-20T06:00:00+01:00
+           1763614800 (seconds since 1970)  1763614800123 (milliseconds)
+           -15m  +1h  now  now-1h
+`;
