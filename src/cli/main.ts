@@ -51,10 +51,15 @@ export async function run(
   }
 }
 
-/** Variables of the environment that would print secrets or trust anyone. */
+/** Variables of the environment that would print secrets, trust anyone, or say nothing. */
 function dropTraps(io: Io): void {
   // `debug`, which rhea logs through, prints tokens in clear text.
   delete io.env['DEBUG'];
+  // An empty variable counts as none, so that a unit or a script can take one back.
+  for (const [name, value] of Object.entries(io.env)) {
+    // eslint-disable-next-line @typescript-eslint/no-dynamic-delete
+    if (name.startsWith('IOTHUB_') && value === '') delete io.env[name];
+  }
   if (io.env['NODE_TLS_REJECT_UNAUTHORIZED'] === undefined) return;
   delete io.env['NODE_TLS_REJECT_UNAUTHORIZED'];
   void io.stderr.write(

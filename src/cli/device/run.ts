@@ -1,6 +1,7 @@
 import { Option } from 'commander';
 
 import { AgentError } from '../../errors.js';
+import { addConfigOption, readConfig, type ConfigFlags } from '../config-options.js';
 import {
   addConnectionOptions,
   addIdentityOptions,
@@ -12,7 +13,7 @@ import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 
-export interface RunFlags extends IdentityFlags, ConnectionFlags, LogFlags {
+interface RunFlags extends ConfigFlags, IdentityFlags, ConnectionFlags, LogFlags {
   exec?: string;
 }
 
@@ -22,30 +23,48 @@ export function runCommand(io: Io): Subcommand {
     .description(
       'Stay connected to the hub and give every command to a handler: exit 0 accepts it, 75 asks for it again later, anything else rejects it.',
     )
-    .examples('iothub-device run --exec ./greet', 'iothub-device run --exec ./greet -- --loud')
+    .examples(
+      'iothub-device run --exec ./greet',
+      'iothub-device run --exec ./greet -- --loud',
+      'iothub-device run --config /etc/iothub-device/config.toml',
+    )
     .exits(['ok', 'stopped by SIGTERM or SIGINT'], 'usage', 'bug', 'config')
     .argument('[args...]', 'arguments of the program that --exec names')
     .addOption(
       new Option(
         '--exec <program>',
-        'gets each command: body on standard input, IOTHUB_* in the environment',
+        'one handler for all: body on standard input, IOTHUB_* in the environment',
       ),
     );
+  addConfigOption(command, 'device');
   addIdentityOptions(command, 'device');
   addConnectionOptions(command, 'device');
   addLogOptions(command, 'device');
-  return command.action(async (args: string[], flags: RunFlags) => {
-    if (flags.exec === undefined) {
-      throw new AgentError('usage', 'no handler for commands', {
-        hint: 'name a program with --exec PROGRAM',
-      });
-    }
-    const identity = await readDeviceIdentity(io, flags);
-    const { deviceHub } = await import('./hub.js');
-    const { runDevice } = await import('./run-device.js');
-    const { programHandler } = await import('../../handlers/program.js');
-    const log = await openLog(io, flags, 'device', 'info');
-    const hub = await deviceHub(identity, { ...flags, log });
-    await runDevice(io, hub, { handlers: [programHandler({ name: flags.exec, file: flags.exec, args })] });
+  return command.action((args: string[], flags: RunFlags) => run(io, args, flags));
+}
+
+async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
+  if (flags.exec === undefined && flags.config === undefined) {
+    throw new AgentError('usage', 'no handler for commands', {
+      hint: 'name a program with --exec PROGRAM, or a configuration with --config FILE',
+    });
+  }
+  const config = await readConfig(io, flags);
+  const identity = await readDeviceIdentity(io, flags, config.hub.connectionString);
+  const logFormat = flags.logFormat === 'auto' ? config.log.format : flags.logFormat;
+  const log = await openLog(io, { ...flags, logFormat }, 'device', config.log.level);
+
+  const { deviceHub } = await import('./hub.js');
+  const { runDevice } = await import('./run-device.js');
+  const { programHandler } = await import('../../handlers/program.js');
+  const { hub, commands, handlers, shutdown } = config;
+  const one = (file: string) => programHandler({ name: file, file, args, timeoutMs: commands.timeoutMs });
+  const configured = handlers.map(({ exec: [file, ...rest], ...handler }) =>
+    programHandler({ ...handler, file, args: rest }),
+  );
+  await runDevice(io, await deviceHub(identity, { ...flags, ...hub, ca: flags.ca ?? hub.ca, log }), {
+    ...commands,
+    ...shutdown,
+    handlers: flags.exec === undefined ? configured : [one(flags.exec)],
   });
 }
