@@ -9,21 +9,22 @@ import { createSasToken } from '../../src/identity/sas.js';
 
 /** A plain rhea client for tests: it does what it is told, correctly or not. */
 export async function connect(emulator: Emulator, options: object = {}): Promise<Client> {
-  return await connectWith({ port: emulator.port, ca: emulator.ca }, options);
+  const host = emulator.hostName.replace(/:\d+$/, '');
+  return await connectWith({ host, port: emulator.port, ca: emulator.ca }, options);
 }
 
 export async function connectWith(
-  { port, ca }: { port: number; ca: string },
+  { host = 'localhost', port, ca }: { host?: string; port: number; ca: string },
   options: object = {},
 ): Promise<Client> {
   const container = rhea.create_container();
   const connection = container.connect({
-    host: '127.0.0.1',
+    host,
     port,
     transport: 'tls',
-    servername: 'localhost',
+    ...(host === 'localhost' && { servername: 'localhost' }),
     ca,
-    hostname: 'localhost',
+    hostname: host,
     reconnect: false,
     container_id: 'test',
     receiver_options: { credit_window: 0, autoaccept: false, autosettle: false },
