@@ -1,0 +1,40 @@
+/**
+ * The library: a session with the hub, the agent's loop, and what identifies a device. Handlers written as modules
+ * have `iothub-device/handler`, tests `iothub-device/emulator`.
+ */
+export { AgentError, type ErrorCode, type RetryClass } from './errors.js';
+export { systemClock, type Clock } from './clock.js';
+export { silentLog, type Log } from './log.js';
+export type {
+  Command,
+  CommandOutcome,
+  DeviceId,
+  MessageFields,
+  Properties,
+  SendOutcome,
+  TelemetryMessage,
+} from './model.js';
+export {
+  parseDeviceConnectionString,
+  parseEventHubConnectionString,
+  parseServiceConnectionString,
+  type DeviceConnectionString,
+  type EventHubConnectionString,
+  type ServiceConnectionString,
+} from './identity/connection-string.js';
+export { createSasToken, type SasTokenOptions } from './identity/sas.js';
+export { deviceTokens, serviceTokens, type Token, type TokenMaker } from './identity/token.js';
+export { encodeFor, openHubSession, type HubSession, type HubSessionOptions } from './amqp/session.js';
+export { runAgent, type AgentOptions } from './agent/run.js';
+export type { AgentState } from './agent/state.js';
+export { serveCommands } from './agent/commands.js';
+export { createDispatcher, type Dispatcher, type DispatcherOptions } from './handlers/dispatch.js';
+export { programHandler, type ProgramHandlerOptions } from './handlers/program.js';
+export { openServiceClient, type ServiceClient, type ServiceOptions } from './service/client.js';
+export { openCommandSender, type CommandSender, type CommandToSend } from './service/commands.js';
+export {
+  openFeedback,
+  openFeedbackWait,
+  type FeedbackBatch,
+  type FeedbackRecord,
+} from './service/feedback.js';
