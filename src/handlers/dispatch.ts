@@ -175,7 +175,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const answer = await runHandler(handler, event, attempt, handler.timeoutMs);
     const fault = answer.decidedBy === 'fault';
     const outcome = outcomeOf(answer, known.faults + (fault ? 1 : 0));
-    await ledger.finished(key, { outcome, fault, reply: answer.reply });
+    const reply = handler.replies === true ? answer.reply : undefined;
+    await ledger.finished(key, { outcome, fault, reply });
     const holdMs = answer.decidedBy === 'stopping' ? 0 : releaseDelayMs(outcome, attempt);
     return { outcome, from: 'handler', handler: handler.name, attempt, holdMs };
   }

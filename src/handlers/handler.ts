@@ -13,6 +13,8 @@ export interface Handler extends AsyncDisposable {
   readonly order?: Order | undefined;
   /** How long one run may take. For commands this and what follows it must fit the hub's lock of 60 s. */
   readonly timeoutMs: number;
+  /** Whether what it answers a command with goes out as telemetry. Methods and twins always get theirs. */
+  readonly replies?: boolean | undefined;
   /** What to do about a command that was running when the agent died, so that nobody knows how far it got. */
   readonly afterCrash: 'run' | 'reject';
   /** Answers within `run.timeoutMs` and the time it takes to kill what does not listen. Never rejects. */

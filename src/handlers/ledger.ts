@@ -25,7 +25,7 @@ export interface FinishedRun {
   outcome: CommandOutcome;
   /** The handler crashed, hung or has a bug. */
   fault: boolean;
-  /** To be queued as telemetry in the same write. */
+  /** To be queued as telemetry in the same write; a ledger that cannot queue drops it. */
   reply?: Buffer | undefined;
 }
 

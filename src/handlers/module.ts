@@ -41,6 +41,7 @@ export function moduleHandler(module: ModuleHandler, options: ModuleHandlerOptio
     match: options.match,
     order: options.order,
     timeoutMs: options.timeoutMs ?? defaultTimeoutMs[module.on],
+    replies: true, // it says so itself, each time
     afterCrash: options.afterCrash ?? 'run',
     run: (event, run) => callModule(module, options, event, run),
     [Symbol.asyncDispose]: () => Promise.resolve(),

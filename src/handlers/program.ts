@@ -39,6 +39,8 @@ export interface ProgramHandlerOptions {
   exit?: ExitOverrides | undefined;
   /** Default `release`: later, three times, then reject. */
   onTimeout?: 'release' | 'reject' | undefined;
+  /** Send what it prints for a command as telemetry. Default false. */
+  reply?: boolean | undefined;
   /** Default `run`. */
   afterCrash?: 'run' | 'reject' | undefined;
   /** Refuse a file that others than root and the agent's user could change. Default true. */
@@ -55,6 +57,7 @@ export function programHandler(options: ProgramHandlerOptions): Handler {
     match: options.match,
     order: options.order,
     timeoutMs: options.timeoutMs ?? defaultTimeoutMs[on],
+    replies: options.reply ?? false,
     afterCrash: options.afterCrash ?? 'run',
     run: (event, run) => runProgram(options, event, run),
     [Symbol.asyncDispose]: () => Promise.resolve(),
@@ -98,7 +101,7 @@ async function runProgram(options: ProgramHandlerOptions, event: HandlerEvent, r
 }
 
 /** Standard error goes to the log line by line. */
-export function logErrors(stderr: Readable, { log }: Pick<Run, 'log'>): LineOutput {
+function logErrors(stderr: Readable, { log }: Pick<Run, 'log'>): LineOutput {
   return new LineOutput(
     stderr,
     (line) => {

@@ -103,6 +103,7 @@ export function streamHandler(options: StreamHandlerOptions): Handler {
     match: options.match,
     order: options.order,
     timeoutMs: options.timeoutMs ?? defaultTimeoutMs[on],
+    replies: true, // it says so itself, each time
     afterCrash: options.afterCrash ?? 'run',
     run,
     async [Symbol.asyncDispose]() {

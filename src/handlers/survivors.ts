@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 
 import type { Clock } from '../clock.js';
 
@@ -12,24 +13,36 @@ export const markVariable = 'IOTHUB_RUN_ID';
 
 /** Long enough for a burst of forks to be hunted down, short enough to hold a slot. */
 const huntMs = 2_000;
-const betweenRoundsMs = 20;
+const betweenPassesMs = 5;
 
-/** Kills every process that carries the mark; resolves to how many there were. */
+/** Kills every process that carries the mark; resolves, when they are gone, to how many there were. */
 export async function killMarked(mark: string, clock: Clock): Promise<number> {
-  const found = new Set<number>();
+  const marked = Buffer.from(`${markVariable}=${mark}`);
   const until = clock.monotonic() + huntMs;
+  const found = new Set<number>();
   for (;;) {
-    const marked = markedProcesses(mark);
-    if (marked.length === 0 || clock.monotonic() > until) return found.size;
-    for (const pid of marked) {
-      found.add(pid);
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // It ended by itself, or it is not ours to end.
-      }
+    const killed = await killPass(marked, until, clock);
+    if (killed.length === 0 || clock.monotonic() > until) return found.size;
+    for (const pid of killed) found.add(pid);
+    await clock.sleep(betweenPassesMs);
+  }
+}
+
+/**
+ * Looks at every process once, and then at those that came meanwhile, until none comes: a program that forks itself
+ * on and on would always be elsewhere when its turn comes.
+ */
+async function killPass(marked: Buffer, until: number, clock: Clock): Promise<number[]> {
+  const seen = new Set<number>();
+  const killed: number[] = [];
+  for (;;) {
+    const fresh = listProcesses().filter((pid) => !seen.has(pid));
+    for (const pid of fresh) {
+      seen.add(pid);
+      if (isMarked(pid, marked) && kill(pid)) killed.push(pid);
     }
-    await clock.sleep(betweenRoundsMs);
+    if (fresh.length === 0 || clock.monotonic() > until) return killed;
+    if (killed.length > 0) await setImmediate(); // a hunt must not stop the agent
   }
 }
 
@@ -37,15 +50,21 @@ export async function killMarked(mark: string, clock: Clock): Promise<number> {
  * Read without going through the thread pool: a few microseconds a process, where the pool would take several times
  * as long and delay the store's syncs.
  */
-function markedProcesses(mark: string): number[] {
-  const marked = Buffer.from(`${markVariable}=${mark}`);
-  return listProcesses().filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/environ`).includes(marked);
-    } catch {
-      return false; // ended meanwhile, or another user's
-    }
-  });
+function isMarked(pid: number, marked: Buffer): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/environ`).includes(marked);
+  } catch {
+    return false; // ended meanwhile, or another user's
+  }
+}
+
+function kill(pid: number): boolean {
+  try {
+    process.kill(pid, 'SIGKILL');
+    return true;
+  } catch {
+    return false; // it ended by itself, or it is not ours to end
+  }
 }
 
 function listProcesses(): number[] {

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock, type Clock } from '../../src/clock.js';
 import { createDispatcher, type Dispatcher, type DispatcherOptions } from '../../src/handlers/dispatch.js';
 import type { Answer, Handler, Run } from '../../src/handlers/handler.js';
-import { memoryLedger } from '../../src/handlers/ledger.js';
+import { memoryLedger, type CommandLedger } from '../../src/handlers/ledger.js';
 import { programHandler } from '../../src/handlers/program.js';
 import type { Match } from '../../src/handlers/route.js';
 import { silentLog } from '../../src/log.js';
@@ -255,6 +255,46 @@ describe('order and concurrency', () => {
   });
 });
 
+test('a hub that sends as many as there are free slots never has more in hand, and each runs once, in order', async () => {
+  const cwd = tempDir();
+  const file = sh('echo "$IOTHUB_PROP_ROUTE $(cat)" >> ran');
+  const routes = ['a', 'b', 'c'];
+  const d = dispatcher(
+    routes.map((route) => ({
+      ...programHandler({ name: route, file, cwd }),
+      match: { property: { route } },
+    })),
+  );
+  const queue = Array.from({ length: 50 }, (_, index) =>
+    command({ properties: { route: routes[index % 3]! }, body: Buffer.from(String(index)) }),
+  );
+  let inHand = 0;
+  let most = 0;
+  let left = queue.length;
+  await new Promise<void>((done) => {
+    const grant = (): void => {
+      while (d.freeSlots > 0 && queue.length > 0) {
+        most = Math.max(most, ++inHand);
+        void d.handle(queue.shift()!).then(() => {
+          inHand--;
+          if (--left === 0) done();
+        });
+      }
+    };
+    d.onFreeSlots(() => {
+      setImmediate(grant);
+    });
+    grant();
+  });
+  expect(most).toBe(4);
+  const ran = readFileSync(join(cwd, 'ran'), 'utf8').trim().split('\n');
+  for (const [offset, route] of routes.entries()) {
+    const numbers = ran.filter((line) => line.startsWith(route)).map((line) => Number(line.slice(2)));
+    expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, index) => offset + index * 3));
+  }
+  expect(ran).toHaveLength(50);
+});
+
 describe('a second delivery', () => {
   test('of a command that runs shares the run', async () => {
     const h = new HandHandler('h');
@@ -352,6 +392,23 @@ describe('the ledger', () => {
     const d = dispatcher([handler], { ledger });
     await d.settled(await d.handle(command()));
     expect(calls).toEqual(['received', 'started', 'run', 'finished', 'settled']);
+  });
+
+  test('gets what a handler prints as a reply, if the handler is to reply', async () => {
+    for (const reply of [true, false]) {
+      let recorded: Buffer | undefined;
+      const memory = memoryLedger();
+      const ledger: CommandLedger = {
+        ...memory,
+        finished: (key, result) => {
+          recorded = result.reply;
+          return memory.finished(key, result);
+        },
+      };
+      const d = dispatcher([programHandler({ name: 'h', file: sh('echo 42'), reply })], { ledger });
+      await d.handle(command());
+      expect(recorded?.toString()).toBe(reply ? '42\n' : undefined);
+    }
   });
 
   test.each(['received', 'started', 'finished'] as const)(

@@ -1,8 +1,10 @@
+import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, test } from 'vitest';
 
+import { systemClock, type Clock } from '../../src/clock.js';
 import type { CommandEvent } from '../../src/handlers/contract.js';
 import type { Answer, Handler, Run } from '../../src/handlers/handler.js';
 import { silentLog, type Log } from '../../src/log.js';
@@ -97,3 +99,14 @@ export function recordingLog(): Log & { entries: LogEntry[] } {
   };
   return { ...at({}), entries };
 }
+
+const hasPython = spawnSync('python3', ['--version']).status === 0;
+
+/** Skips itself by name where there is no `python3`. */
+export const testPython = test.skipIf(!hasPython);
+
+/** Waits a tenth of the time, for what would take its seconds. */
+export const hastyClock: Clock = {
+  ...systemClock,
+  sleep: (ms, signal) => systemClock.sleep(ms / 10, signal),
+};

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
 
 import { programHandler } from '../../src/handlers/program.js';
-import { commandEvent, recordingLog, runOnce, script, sh, tempDir } from './kit.js';
+import { commandEvent, hastyClock, recordingLog, runOnce, script, sh, tempDir, testPython } from './kit.js';
 
 const answerOf = (text: string, options: object = {}): ReturnType<typeof runOnce> =>
   runOnce(programHandler({ name: 'h', file: sh(text), ...options }));
@@ -190,7 +190,7 @@ describe('what a program gets', () => {
     });
   });
 
-  test('descriptors 0, 1 and 2 and no other', async () => {
+  testPython('descriptors 0, 1 and 2 and no other', async () => {
     const text = `import os
 print([fd for fd in range(3, 1024) if os.path.exists(f'/proc/self/fd/{fd}') and os.readlink(f'/proc/self/fd/{fd}') != '/dev/null'])`;
     const file = script(`#!/usr/bin/env python3\n${text}\n`);
@@ -370,9 +370,27 @@ describe('nothing is left behind', () => {
     expect(zombies()).toEqual([]);
   });
 
+  test('a program that hands itself on from session to session', async () => {
+    const { name, environment } = marker();
+    const cwd = tempDir();
+    const text = 'echo x >> hops; [ "$(wc -l < hops)" -lt 3000 ] && setsid "$0" & sleep 0.3; exit 0';
+    const file = sh(text);
+    const answer = await runOnce(programHandler({ name: 'h', file, cwd, environment }));
+    expect(answer.outcome).toBe('accept');
+    expect(processesWith(name)).toEqual([]);
+    const hops = readFileSync(join(cwd, 'hops')).length;
+    expect(hops).toBeGreaterThan(10);
+    await new Promise((done) => setTimeout(done, 200));
+    expect(readFileSync(join(cwd, 'hops')).length).toBe(hops);
+  });
+
   test('a program that ignores SIGTERM is killed after the grace', async () => {
     const { name, environment } = marker();
-    const answer = await answerOf('trap "" TERM; while :; do sleep 1; done', { environment, timeoutMs: 100 });
+    const answer = await answerOf('trap "" TERM; while :; do sleep 1; done', {
+      environment,
+      timeoutMs: 1_000,
+      clock: hastyClock,
+    });
     expect(answer).toMatchObject({ outcome: 'release', status: 504 });
     expect(processesWith(name)).toEqual([]);
     expect(zombies()).toEqual([]);
@@ -527,7 +545,7 @@ describe('a hostile message', () => {
   });
 });
 
-test('handlers may be written in Python and in JavaScript', async () => {
+testPython('handlers may be written in Python and in JavaScript', async () => {
   const python = script(`#!/usr/bin/env python3
 import json, os, sys
 body = json.load(sys.stdin)

@@ -4,7 +4,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import type { Handler } from '../../src/handlers/handler.js';
 import { streamHandler, type StreamHandlerOptions } from '../../src/handlers/stream.js';
-import { recordingLog, runOnce, script, tempDir } from './kit.js';
+import { hastyClock, recordingLog, runOnce, script, tempDir } from './kit.js';
 
 /** A stream program: `body` is what it does with each `message`, with `answer` and `process` at hand. */
 const program = (body: string): string =>
@@ -195,11 +195,14 @@ describe('past the deadline', () => {
   });
 
   test('one that does not answer is killed and started anew', async () => {
-    const handler = stream(`
+    const handler = stream(
+      `
       if (message.bodyText === 'hang') for (;;);
-      if (message.event) answer({ id: message.id, outcome: 'accept', reply: process.pid });`);
+      if (message.event) answer({ id: message.id, outcome: 'accept', reply: process.pid });`,
+      { clock: hastyClock },
+    );
     const first = await pid(handler);
-    expect(await runOnce(handler, { body: Buffer.from('hang') }, { timeoutMs: 100 })).toMatchObject({
+    expect(await runOnce(handler, { body: Buffer.from('hang') }, { timeoutMs: 1_000 })).toMatchObject({
       outcome: 'release',
       status: 504,
       decidedBy: 'fault',
@@ -249,13 +252,16 @@ test('a line without end has the program started anew, and memory stays flat', a
 
 test('closing ends its input; what does not end then is killed, with all it started', async () => {
   const polite = stream(`answer({ id: message.id, outcome: 'accept', reply: process.pid });`);
-  const stubborn = stream(`
+  const stubborn = stream(
+    `
     process.on('SIGTERM', () => undefined);
     setInterval(() => undefined, 1000);
     const { spawn } = await import('node:child_process');
     const child = spawn('setsid', ['sleep', '60'], { stdio: 'ignore' });
     await later(100);
-    answer({ id: message.id, outcome: 'accept', reply: process.pid + ',' + child.pid });`);
+    answer({ id: message.id, outcome: 'accept', reply: process.pid + ',' + child.pid });`,
+    { clock: hastyClock },
+  );
   const first = await pid(polite);
   const [second, grandchild] = (JSON.parse(String((await runOnce(stubborn)).reply)) as string)
     .split(',')
