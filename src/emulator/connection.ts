@@ -29,6 +29,7 @@ import type { Connection, Receiver, Sender, Session } from './wire.js';
 const openFields = { max_frame_size: 65_536, channel_max: 8191, idle_time_out: 240_000 };
 /** A client that does not answer a close gets this long before its socket goes. */
 const closePatienceMs = 2000;
+const killPatienceMs = 200;
 
 /**
  * One client's AMQP connection: its tokens, its sessions and its links. An attach is the centre of it: address →
@@ -116,6 +117,21 @@ export class ClientConnection implements DeviceOwner {
     );
   }
 
+  /** Lets its tokens (of one device, or all) expire now; returns how many there were. */
+  expireTokens(deviceId?: string): number {
+    const expired = [...this.#grants].filter(
+      ([, { grant }]) =>
+        deviceId === undefined ||
+        (grant.holder.kind === 'device' && grant.holder.device.deviceId === deviceId),
+    );
+    for (const [key, { cancelExpiry }] of expired) {
+      cancelExpiry();
+      this.#grants.delete(key);
+    }
+    if (expired.length > 0) this.#detachUncovered();
+    return expired.length;
+  }
+
   /** Another connection speaks for the device now, or nobody may. */
   yield(device: Device, why: HubError): void {
     for (const [link, { context }] of [...this.#links]) {
@@ -158,6 +174,32 @@ export class ClientConnection implements DeviceOwner {
 
   detach(context: LinkContext, error: HubError): void {
     for (const [link, open] of [...this.#links]) if (open.context === context) this.#detach(link, error);
+  }
+
+  /**
+   * Ends its sessions, closes and drops. The Node SDK waits 45 s for its links to be detached when a connection is
+   * only closed, and notices a session's end at once.
+   */
+  kill(error: HubError | undefined): void {
+    for (const session of this.#sessions.keys()) session.end(error);
+    this.#amqp.close(error);
+    setTimeout(() => {
+      this.drop();
+    }, killPatienceMs).unref();
+  }
+
+  /** Rejects the telemetry of this connection for a while. */
+  rejectTelemetry(condition: string, durationMs: number): void {
+    const fault = this.#faults.add({
+      at: 'transfer',
+      link: 'telemetry',
+      connection: this.number,
+      times: 'always',
+      do: { act: 'refuse', condition },
+    });
+    this.#hub.clock.at(this.#hub.now() + durationMs, () => {
+      fault.clear();
+    });
   }
 
   /** Closes cleanly; the socket goes when the client has answered, or soon. */

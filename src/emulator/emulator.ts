@@ -8,12 +8,14 @@ import type { Authentication, Device } from './device.js';
 import { identityKey } from './device.js';
 import { Faults } from './faults.js';
 import { Hub, recorded } from './hub.js';
-import { certificateOf, listen, listenHttps, listenTls } from './listener.js';
-import type { Listener } from './listener.js';
+import { certificateOf, listen, listenHttp, listenHttps, listenTls } from './listener.js';
+import type { Listener, PortChoice } from './listener.js';
 import type { HubMessage } from './message.js';
 import type { HubRecord, RecordEntry, WaitOptions } from './record.js';
+import type { Seed } from './seed.js';
 import { defaultSettings, wellKnownKey } from './settings.js';
 import type { HubSettings } from './settings.js';
+import type { Snapshots } from './snapshot.js';
 import { StateDirectory } from './state.js';
 
 export type { ConnectionView, Device, HubRecord, RecordEntry };
@@ -25,15 +27,20 @@ export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> 
   /** AMQP over TLS. Default 0: a free one. */
   port?: number;
   /** REST and AMQP over WebSocket. None by default; 0 takes a free one. Many SDKs know no other than 443. */
-  httpsPort?: number;
+  httpsPort?: PortChoice;
   /** AMQP without TLS, as Event Hubs clients want it for `UseDevelopmentEmulator=true`. None by default. */
-  plainPort?: number;
+  plainPort?: PortChoice;
   /** Address to listen on. Default 127.0.0.1. */
   host?: string;
   /** Devices to register. */
   devices?: readonly string[];
-  /** Where the certificate authority is kept; a new one is made each time without it. */
+  /**
+   * Where everything is kept: the certificate authority, the registry, twins, waiting commands and events. Without it
+   * each start is a new hub.
+   */
   stateDirectory?: string;
+  /** What the hub begins with, besides `devices`. */
+  seed?: Seed;
   clock?: Clock;
 }
 
@@ -46,6 +53,7 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     plainPort,
     devices = [],
     stateDirectory,
+    seed,
     commands,
     ...given
   } = options;
@@ -63,7 +71,7 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
   const authority = await certificateAuthority(state, settings.clock);
   const server = await serverCertificate(authority, settings);
   const emulator = new Emulator(new Hub(settings), authority);
-  for (const deviceId of devices) emulator.addDevice({ deviceId });
+  await emulator.restore(state, seed, devices);
   await emulator.listen(server, port, host);
   if (httpsPort !== undefined) await emulator.listenHttps(server, httpsPort, host);
   if (plainPort !== undefined) await emulator.listenPlain(plainPort, host);
@@ -78,8 +86,10 @@ export class Emulator implements AsyncDisposable {
   readonly #authority: CertificateAndKey;
   readonly #connections = new Set<ClientConnection>();
   readonly #listeners: Listener[] = [];
+  #snapshots: Snapshots | undefined;
   #port = 0;
   #httpsPort: number | undefined;
+  #httpPort: number | undefined;
   #plainPort: number | undefined;
   #connectionsAccepted = 0;
 
@@ -108,6 +118,11 @@ export class Emulator implements AsyncDisposable {
   /** REST and AMQP over WebSocket; undefined unless a port was asked for. */
   get httpsPort(): number | undefined {
     return this.#httpsPort;
+  }
+
+  /** Health and control; undefined unless it was asked for. */
+  get httpPort(): number | undefined {
+    return this.#httpPort;
   }
 
   /** AMQP without TLS; undefined unless a port was asked for. */
@@ -145,6 +160,16 @@ export class Emulator implements AsyncDisposable {
   /** Devices and modules that are registered. */
   get devices(): Device[] {
     return [...this.#hub.devices];
+  }
+
+  /** The hub's time, milliseconds since the epoch. */
+  now(): number {
+    return this.#hub.now();
+  }
+
+  /** Lets tokens expire at once, of one device or all; its links are detached. Returns how many there were. */
+  expireTokens(deviceId?: string): number {
+    return [...this.#connections].reduce((sum, connection) => sum + connection.expireTokens(deviceId), 0);
   }
 
   addDevice(id: DeviceId | string, authentication?: Authentication): Device {
@@ -228,7 +253,7 @@ export class Emulator implements AsyncDisposable {
   }
 
   /** Not for use: part of starting. */
-  async listen(tls: CertificateAndKey, port: number, host: string): Promise<void> {
+  async listen(tls: CertificateAndKey, port: PortChoice, host: string): Promise<void> {
     const listener = await listenTls(this.#tlsOptions(tls, port, host), (socket) => {
       this.#accept({ socket, transport: 'tls', certificate: certificateOf(socket) });
     });
@@ -237,8 +262,25 @@ export class Emulator implements AsyncDisposable {
     this.#hub.address = { host: this.#hub.settings.hubName, port: listener.port };
   }
 
+  /** Not for use: part of starting. What was kept, what it is seeded with, what is asked for. */
+  async restore(
+    state: StateDirectory | undefined,
+    seed: Seed | undefined,
+    devices: readonly string[],
+  ): Promise<void> {
+    if (state) {
+      const { Snapshots } = await import('./snapshot.js');
+      this.#snapshots = await Snapshots.open(this.#hub, state);
+    }
+    if (seed) {
+      const { plant } = await import('./seed.js');
+      plant(this.#hub, seed);
+    }
+    for (const deviceId of devices) if (!this.#hub.find(deviceId)) this.#hub.add({ deviceId });
+  }
+
   /** Not for use: part of starting. Plain TCP, for `UseDevelopmentEmulator=true`. */
-  async listenPlain(port: number, host: string): Promise<void> {
+  async listenPlain(port: PortChoice, host: string): Promise<void> {
     const listener = await listen({ port, host, faults: this.faults }, (socket) => {
       this.#accept({ socket, transport: 'tcp' });
     });
@@ -246,8 +288,23 @@ export class Emulator implements AsyncDisposable {
     this.#plainPort = listener.port;
   }
 
+  /** Not for use: part of starting. Health and control, plain HTTP. */
+  async listenHttp(port: PortChoice, environment: () => string): Promise<void> {
+    const [{ getRequestListener }, { controlApp }] = await Promise.all([
+      import('@hono/node-server'),
+      import('./control.js'),
+    ]);
+    const answer = getRequestListener(controlApp(this, environment).fetch);
+    const listener = await listenHttp(
+      { port, host: '127.0.0.1' },
+      (request, response) => void answer(request, response),
+    );
+    this.#listeners.push(listener);
+    this.#httpPort = listener.port;
+  }
+
   /** Not for use: part of starting. REST and AMQP over WebSocket. */
-  async listenHttps(tls: CertificateAndKey, port: number, host: string): Promise<void> {
+  async listenHttps(tls: CertificateAndKey, port: PortChoice, host: string): Promise<void> {
     const [{ getRequestListener }, { restApp }, { websocketUpgrades }] = await Promise.all([
       import('@hono/node-server'),
       import('./rest/app.js'),
@@ -266,7 +323,7 @@ export class Emulator implements AsyncDisposable {
     this.#httpsPort = listener.port;
   }
 
-  #tlsOptions({ key, certificate: cert }: CertificateAndKey, port: number, host: string) {
+  #tlsOptions({ key, certificate: cert }: CertificateAndKey, port: PortChoice, host: string) {
     const ca = [this.ca, ...this.#hub.settings.deviceAuthorities];
     return { key, cert, ca, port, host, faults: this.faults };
   }
@@ -274,6 +331,7 @@ export class Emulator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const connection of this.#connections) connection.drop();
     for (const listener of this.#listeners) await listener[Symbol.asyncDispose]();
+    await this.#snapshots?.close();
     this.#hub.stop();
   }
 

@@ -27,11 +27,11 @@ export type Moment =
   'connect' | 'open' | 'put-token' | 'attach' | 'credit' | 'transfer' | 'disposition' | 'delivery';
 
 export interface FaultFilter {
-  link?: LinkKind;
+  link?: LinkKind | undefined;
   /** As the client sees it: `out` links send. */
-  direction?: Direction;
-  deviceId?: string;
-  connection?: number;
+  direction?: Direction | undefined;
+  deviceId?: string | undefined;
+  connection?: number | undefined;
 }
 
 export type FaultAction =

@@ -94,6 +94,7 @@ export class Hub implements KeyRing {
       ),
     };
     this.#devices.set(key, device);
+    this.#registryChanged(device, 'created');
     return device;
   }
 
@@ -108,6 +109,7 @@ export class Hub implements KeyRing {
     for (const each of gone) {
       this.#devices.delete(identityKey(each));
       each.mailbox.stop();
+      this.#registryChanged(each, 'deleted');
       each.owner?.yield(
         each,
         refusal('device-unknown', `device ${identityKey(each)} was deleted`, this.now()),
@@ -120,8 +122,14 @@ export class Hub implements KeyRing {
   setStatus(device: Device, status: Device['status'], reason?: string): void {
     device.status = status;
     device.statusReason = reason;
-    device.etag = newEtag();
+    this.updated(device);
     if (status === 'disabled') device.owner?.yield(device, this.disabledError(device));
+  }
+
+  /** An identity was changed: it gets a new etag. */
+  updated(device: Device): void {
+    device.etag = newEtag();
+    this.#registryChanged(device, 'updated');
   }
 
   /** A module is, when its device is. */
@@ -224,6 +232,10 @@ export class Hub implements KeyRing {
       deliveryCount,
     });
     this.feedback.report(device, item, reason);
+  }
+
+  #registryChanged({ deviceId, moduleId }: Device, change: 'created' | 'updated' | 'deleted'): void {
+    this.record.add({ event: 'registry', deviceId, moduleId, change });
   }
 
   #rejected(kind: Parameters<typeof refusal>[0], message: string): SendOutcome {

@@ -1,3 +1,4 @@
+import { createServer as createHttpServer } from 'node:http';
 import type { RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { createServer } from 'node:net';
@@ -16,9 +17,11 @@ export interface Listener extends AsyncDisposable {
   port: number;
 }
 
+/** 0 takes a free one; of several, the first that may be had. */
+export type PortChoice = number | readonly number[];
+
 export interface ListenOptions {
-  /** 0 takes a free one. */
-  port: number;
+  port: PortChoice;
   host: string;
   faults: Faults;
 }
@@ -53,6 +56,20 @@ export async function listenHttps(
   return await listen({ port, host, faults }, (socket) => server.emit('connection', socket));
 }
 
+/** Listens with plain HTTP. */
+export async function listenHttp(
+  { port, host }: Omit<ListenOptions, 'faults'>,
+  onRequest: RequestListener,
+): Promise<Listener> {
+  const server = createHttpServer(onRequest);
+  return {
+    port: await bind(server, [port].flat(), host),
+    ...closing(server, () => {
+      server.closeAllConnections();
+    }),
+  };
+}
+
 /** Listens on plain TCP, hands each socket on unless a fault takes it, and at the end destroys them all. */
 export async function listen(options: ListenOptions, onSocket: (socket: Socket) => void): Promise<Listener> {
   const { port, host, faults } = options;
@@ -72,33 +89,43 @@ export async function listen(options: ListenOptions, onSocket: (socket: Socket) 
     // Accepted, and not a byte more: the kernel still acknowledges what the client sends.
     else if (fault === undefined) onSocket(socket);
   });
-  await bind(server, port, host);
-  const address = server.address();
   return {
-    port: typeof address === 'object' && address !== null ? address.port : port,
+    port: await bind(server, [port].flat(), host),
+    ...closing(server, () => {
+      for (const socket of sockets) socket.destroy();
+    }),
+  };
+}
+
+function closing(server: Server, endConnections: () => void): AsyncDisposable {
+  return {
     async [Symbol.asyncDispose]() {
       const closed = once(server, 'close');
       server.close();
-      for (const socket of sockets) socket.destroy();
+      endConnections();
       await closed;
     },
   };
 }
 
-async function bind(server: Server, port: number, host: string): Promise<void> {
-  server.listen({ port, host });
+async function bind(server: Server, [port = 0, ...others]: readonly number[], host: string): Promise<number> {
   try {
+    server.listen({ port, host });
     await once(server, 'listening');
   } catch (error) {
-    const taken = systemErrorCode(error) === 'EADDRINUSE';
+    const code = systemErrorCode(error) ?? '';
+    if (others.length > 0 && ['EADDRINUSE', 'EACCES'].includes(code)) return await bind(server, others, host);
     throw new AgentError('unavailable', `cannot listen on ${host}:${port}: ${errorText(error)}`, {
       retry: 'never',
       cause: error,
-      hint: taken
-        ? 'another program has this port; choose one with --port, or --ports auto'
-        : 'ports below 1024 need a privilege; choose others with --ports auto',
+      hint:
+        code === 'EADDRINUSE'
+          ? 'another program has this port; choose one with --port, or --ports auto'
+          : 'ports below 1024 need a privilege; choose others with --ports auto',
     });
   }
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : port;
 }
 
 /** What a TLS client showed; undefined when it showed nothing. */

@@ -1,4 +1,4 @@
-import { dataSection, idText } from './wire.js';
+import { dataSection, idText, rhea } from './wire.js';
 import type { WireId } from './wire.js';
 
 /** A message as the hub keeps it: what its sender wrote, with ids in the AMQP type they came in. */
@@ -33,6 +33,17 @@ export interface WireMessage {
   application_properties?: Record<string, unknown>;
   message_annotations?: Record<string, unknown>;
   body?: unknown;
+}
+
+/** A whole message from its bytes. */
+export function decode(bytes: Buffer): WireMessage {
+  return rhea.message.decode(bytes) as unknown as WireMessage;
+}
+
+/** The data sections of a body, one by one. */
+export function sectionsOf(body: unknown): Buffer[] {
+  if (typeof body !== 'object' || body === null || !('content' in body)) return [];
+  return [body.content].flat().filter((part) => Buffer.isBuffer(part));
 }
 
 export function fromWire(wire: WireMessage): HubMessage {

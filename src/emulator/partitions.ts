@@ -109,20 +109,17 @@ export class Partition {
     };
   }
 
-  /** For keeping and restoring: the events, and the state of the counters. */
+  /** All that is kept, oldest first. */
   get events(): readonly StoredEvent[] {
     return this.#events;
   }
 
-  restore(events: StoredEvent[], next: number, offset: number): void {
+  restore(events: StoredEvent[]): void {
+    const last = events.at(-1);
     this.#events = events;
-    this.#next = next;
-    this.#offset = offset;
+    this.#next = last === undefined ? 0 : last.sequenceNumber + 1;
+    this.#offset = last === undefined ? 0 : last.offset + last.message.body.length + overheadBytes;
     this.#bytes = events.reduce((sum, { message }) => sum + message.body.length, 0);
-  }
-
-  get offset(): number {
-    return this.#offset;
   }
 
   #trim(): void {

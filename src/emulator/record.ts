@@ -28,7 +28,10 @@ export type RecordedEvent =
   | { event: 'feedback'; records: FeedbackRecord[] }
   | ({ event: 'method'; name: string; status?: number | undefined } & DeviceId)
   | ({ event: 'twin'; operation: string; version?: number | undefined; status: number } & DeviceId)
-  | { event: 'fault'; fault: string };
+  | ({ event: 'registry'; change: 'created' | 'updated' | 'deleted' } & DeviceId)
+  | { event: 'fault'; fault: string }
+  /** Something of the emulator itself went wrong. */
+  | { event: 'trouble'; text: string };
 
 export type Transport = 'tls' | 'websocket' | 'tcp' | 'https';
 

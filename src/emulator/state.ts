@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
@@ -30,6 +30,10 @@ export class StateDirectory {
       if (systemErrorCode(error) === 'ENOENT') return undefined;
       throw error;
     }
+  }
+
+  async append(name: string, text: string): Promise<void> {
+    if (text !== '') await appendFile(join(this.path, name), text, { mode: 0o600 });
   }
 
   async write(name: string, text: string): Promise<void> {

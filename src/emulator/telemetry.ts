@@ -1,14 +1,14 @@
 import type { SendOutcome } from '../model.js';
 import { refusal } from './errors.js';
+import { takeFaultMessage } from './fault-messages.js';
 import type { FaultAction } from './faults.js';
 import { recorded } from './hub.js';
 import type { Hub } from './hub.js';
 import { maxMessageBytes } from './links.js';
 import type { LinkContext, Transfer } from './links.js';
-import { fromWire } from './message.js';
-import type { HubMessage, WireMessage } from './message.js';
+import { decode, fromWire, sectionsOf } from './message.js';
+import type { HubMessage } from './message.js';
 import { outcomeOf } from './outcomes.js';
-import { rhea } from './wire.js';
 
 /** A transfer with this message-format is a batch: data sections, each a whole encoded message. */
 const batchFormat = 0x80013700;
@@ -22,7 +22,11 @@ export function openTelemetry(
   return (transfer, fault) => {
     if (device === undefined) return;
     const { deviceId, moduleId } = device;
-    const messages = messagesOf(transfer);
+    const { messages, outer } = messagesOf(transfer);
+    if (takeFaultMessage(outer, connection, hub)) {
+      transfer.settle({ outcome: 'accepted' });
+      return;
+    }
     if (messages.some((message) => message.body.length > maxMessageBytes)) {
       const text = 'the message is larger than the link takes';
       connection.detach(context, refusal('message-too-large', text, hub.now()));
@@ -44,13 +48,12 @@ export function openTelemetry(
   };
 }
 
-function messagesOf({ content, format }: Transfer): HubMessage[] {
-  if (!Buffer.isBuffer(content)) return [fromWire(content)];
-  const outer = rhea.message.decode(content) as unknown as WireMessage;
-  if (format !== batchFormat) return [fromWire(outer)];
-  const sections = (outer.body as { content?: unknown } | undefined)?.content;
-  const parts = (Array.isArray(sections) ? sections : [sections]).filter((part) => Buffer.isBuffer(part));
-  return parts.map((part) => fromWire(rhea.message.decode(part) as unknown as WireMessage));
+/** The messages of a transfer, and the outermost one: of a batch, the container. */
+function messagesOf({ content, format }: Transfer): { messages: HubMessage[]; outer: HubMessage } {
+  const wire = Buffer.isBuffer(content) ? decode(content) : content;
+  const outer = fromWire(wire);
+  if (format !== batchFormat) return { messages: [outer], outer };
+  return { messages: sectionsOf(wire.body).map((part) => fromWire(decode(part))), outer };
 }
 
 /** Settles now, later, or never. */

@@ -10,8 +10,8 @@ export class Twin {
   /** Rises with each change of any section. */
   version = 2;
   tags: Json = {};
-  readonly desired = newSection();
-  readonly reported = newSection();
+  desired = newSection();
+  reported = newSection();
   readonly #watchers = new Set<(notification: Json) => void>();
 
   /** A device's write; returns the new version of its reported properties. */
@@ -71,6 +71,11 @@ export class Twin {
     return () => {
       this.#watchers.delete(watcher);
     };
+  }
+
+  /** Puts back what a former process kept. */
+  restore(stored: Pick<Twin, 'etag' | 'version' | 'tags' | 'desired' | 'reported'>): void {
+    Object.assign(this, stored);
   }
 
   #updateDesired(patch: Json, now: number): void {

@@ -48,8 +48,12 @@ function words(entry: RecordEntry): string[] {
       return [who(entry), entry.name, String(entry.status ?? '-')];
     case 'twin':
       return [who(entry), entry.operation, String(entry.status)];
+    case 'registry':
+      return [who(entry), entry.change];
     case 'fault':
       return [entry.fault];
+    case 'trouble':
+      return [entry.text];
   }
 }
 

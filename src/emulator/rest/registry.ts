@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Context, Hono } from 'hono';
 
-import { isValidId, newEtag } from '../device.js';
+import { isValidId } from '../device.js';
 import type { Authentication, Device } from '../device.js';
 import type { DeviceId } from '../../model.js';
 import type { Hub } from '../hub.js';
@@ -98,7 +98,7 @@ function create(hub: Hub, id: DeviceId, body: Json): Device {
 function update(hub: Hub, device: Device, body: Json): Device {
   device.authentication = authenticationOf(body['authentication'], device.authentication);
   device.capabilities = capabilitiesOf(body);
-  device.etag = newEtag();
+  hub.updated(device);
   applyStatus(hub, device, body);
   return device;
 }
