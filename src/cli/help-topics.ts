@@ -10,6 +10,7 @@ export interface HelpTopic {
 export const helpTopics: readonly HelpTopic[] = [
   { name: 'environment', page: environment },
   { name: 'exit-codes', page: exitCodesPage },
+  { name: 'handlers', page: () => handlers },
   { name: 'ndjson', page: () => ndjson },
   { name: 'times', page: () => times },
 ];
@@ -68,6 +69,28 @@ const shared: [string, string][] = [
   ['NO_COLOR', 'no colours when it is set'],
   ['TZ', 'zone of the times that are shown'],
 ];
+
+const handlers = `A handler is a program that is started once for each command, without a shell. Its body is on standard input, all
+else in variables, and its exit code says what becomes of the command:
+
+  0                       accept   the hub takes it as done
+  75, 69, 71, 74          release  later: the hub delivers it again
+  64 to 67, 76, 77        reject   no, for good: the hub dead-letters it
+  1 and any other         reject
+  126, 127, not found     release  the installation is broken, not the command
+  killed, or too late     release  three times, then reject
+
+  IOTHUB_MESSAGE_ID  IOTHUB_CORRELATION_ID  IOTHUB_USER_ID  IOTHUB_CONTENT_TYPE  IOTHUB_CONTENT_ENCODING
+  IOTHUB_PROP_<NAME>        an application property; all of them as JSON in IOTHUB_PROPERTIES
+  IOTHUB_DEVICE_ID          IOTHUB_MODULE_ID
+  IOTHUB_EVENT=command      IOTHUB_HANDLER, its name
+  IOTHUB_ATTEMPT            1 for the first run, by the agent's count; IOTHUB_DELIVERY_COUNT is the hub's
+  IOTHUB_ENQUEUED_TIME      IOTHUB_EXPIRES  IOTHUB_DEADLINE, when it is stopped
+  IOTHUB_SEQUENCE_NUMBER    IOTHUB_ACK, the feedback its sender asked for
+
+Of the agent's own variables it gets PATH, HOME, LANG and TZ. The last line on its standard error is the reason that
+goes with a reject or a release. Nobody but root and the agent's user may be able to change the program.
+`;
 
 const ndjson = `One message is one line of JSON. "send --ndjson" reads it; what is received is printed the same way, so it can be sent
 again. One of the three bodies has to be there, the rest when it is wanted; any other key is an error.

@@ -18,15 +18,20 @@ import { variable } from './variables.js';
 /** The sides that have an identity of their own. */
 type HubSide = 'device' | 'service';
 
-/** What `addIdentityOptions` and `addConnectionOptions` leave in a command's flags. */
+/** What `addIdentityOptions` leaves in a command's flags. */
 export interface IdentityFlags {
   connectionString?: '-';
   connectionStringFile?: string;
   insecurePermissions?: boolean;
 }
 
+/** What `addConnectionOptions` leaves in a command's flags. */
 export interface ConnectionFlags {
   ca?: string | undefined;
+}
+
+/** What `addTimeoutOption` leaves in a command's flags. */
+export interface TimeoutFlags {
   /** Milliseconds; Infinity means for ever. */
   timeout: number;
 }
@@ -56,18 +61,21 @@ export function addIdentityOptions(command: Subcommand, side: HubSide): Subcomma
 
 /** Options of the way to the hub. */
 export function addConnectionOptions(command: Subcommand, side: HubSide): Subcommand {
-  const group = (option: Option): Option => option.helpGroup('Connection:');
-  return command
-    .addOption(
-      group(new Option('--ca <file>', 'PEM file of a further authority to trust').env(variable(side, 'CA'))),
-    )
-    .addOption(
-      group(
-        new Option('--timeout <dur>', 'give up after this long; 0 waits for ever')
-          .argParser(durationOrForever)
-          .default(30_000, '30s'),
-      ),
-    );
+  return command.addOption(
+    new Option('--ca <file>', 'PEM file of a further authority to trust')
+      .env(variable(side, 'CA'))
+      .helpGroup('Connection:'),
+  );
+}
+
+/** How long a command that has an end may take to get there. */
+export function addTimeoutOption(command: Subcommand): Subcommand {
+  return command.addOption(
+    new Option('--timeout <dur>', 'give up after this long; 0 waits for ever')
+      .argParser(durationOrForever)
+      .default(30_000, '30s')
+      .helpGroup('Connection:'),
+  );
 }
 
 /**

@@ -3,9 +3,12 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 
 import { errorCodeFor, exitCodeFor, exitCodeMeanings, exitCodes } from '../../src/cli/exit-codes.js';
+import { helpTopics } from '../../src/cli/help-topics.js';
 import { run } from '../../src/cli/main.js';
 import { parseEnvelope } from '../../src/cli/message-envelope.js';
 import { type ToolName, tools } from '../../src/cli/subcommands.js';
+import { environmentOf } from '../../src/handlers/environment.js';
+import { answerTo } from '../../src/handlers/exit-table.js';
 import { parseDuration, parseSize, parseTime } from '../../src/units.js';
 import { fakeIo } from './fake-io.js';
 
@@ -60,6 +63,36 @@ test('help ndjson shows messages that can be sent', async () => {
     messageId: 'm1',
     form: 'json',
   });
+});
+
+test('help handlers agrees with what is done', async () => {
+  const text = await page('iothub-device', 'help', 'handlers');
+  const outcome = (code: number): string =>
+    answerTo({ kind: 'exit', code }, {}, 'release', undefined).outcome;
+  expect([0, 75, 69, 71, 74, 126, 127].map(outcome)).toEqual(['accept', ...Array<string>(6).fill('release')]);
+  expect([64, 65, 66, 67, 76, 77, 1, 2, 255].map(outcome)).toEqual(Array<string>(9).fill('reject'));
+  const command = {
+    ...{ event: 'command' as const, deviceId: 'd', moduleId: 'm', contentType: 't', body: Buffer.from('') },
+    ...{ messageId: 'm', correlationId: 'c', userId: 'u', contentEncoding: 'e', ack: 'full' },
+    ...{ enqueuedAt: 1, expiresAt: 2, sequenceNumber: 3, deliveryCount: 0, properties: {} },
+  };
+  const environment = environmentOf(command, { handler: 'h', attempt: 1, deadline: 3 });
+  const names = Object.keys(environment.ok ? environment.variables : {});
+  expect(names.length).toBeGreaterThan(10);
+  for (const name of names) expect(text).toMatch(new RegExp(`\\b${name}\\b`));
+  for (const [name] of text.matchAll(/IOTHUB_[A-Z_]+[A-Z]/g)) {
+    if (name !== 'IOTHUB_PROP') expect(names).toContain(name);
+  }
+});
+
+test('a topic that a page names is there', async () => {
+  for (const tool of Object.keys(tools) as ToolName[]) {
+    for (const { name } of tools[tool].subcommands) {
+      for (const [, topic = ''] of (await page(tool, name, '--help')).matchAll(/\bsee help (\w+)/g)) {
+        expect(helpTopics.map((one) => one.name)).toContain(topic);
+      }
+    }
+  }
 });
 
 test('help times shows what can be written', async () => {

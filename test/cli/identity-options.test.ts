@@ -7,8 +7,10 @@ import { Subcommand } from '../../src/cli/help.js';
 import {
   addConnectionOptions,
   addIdentityOptions,
+  addTimeoutOption,
   type ConnectionFlags,
   type IdentityFlags,
+  type TimeoutFlags,
   readAuthority,
   readDeviceIdentity,
   readServiceIdentity,
@@ -40,8 +42,8 @@ async function file(name: string, text: string, mode = 0o600): Promise<string> {
 /** Runs a command that prints who it is, and for service commands the policy. */
 async function whoami(args: string[], io: FakeIo, side: 'device' | 'service' = 'device'): Promise<number> {
   const command = (of: Io): Subcommand =>
-    addConnectionOptions(addIdentityOptions(new Subcommand('whoami'), side), side).action(
-      async (flags: IdentityFlags & ConnectionFlags) => {
+    addTimeoutOption(addConnectionOptions(addIdentityOptions(new Subcommand('whoami'), side), side)).action(
+      async (flags: IdentityFlags & ConnectionFlags & TimeoutFlags) => {
         const who =
           side === 'device'
             ? (await readDeviceIdentity(of, flags)).deviceId

@@ -1,9 +1,11 @@
 import {
   addConnectionOptions,
   addIdentityOptions,
+  addTimeoutOption,
   readDeviceIdentity,
   type ConnectionFlags,
   type IdentityFlags,
+  type TimeoutFlags,
 } from '../identity-options.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
@@ -12,7 +14,8 @@ import { addMessageOptions, type MessageFlags } from '../message-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
 import { count } from '../values.js';
 
-interface SendFlags extends MessageFlags, IdentityFlags, ConnectionFlags, OutputFlags, LogFlags {
+interface SendFlags
+  extends MessageFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
   inflight: number;
 }
 
@@ -40,6 +43,7 @@ export function sendCommand(io: Io): Subcommand {
   );
   addIdentityOptions(command, 'device');
   addConnectionOptions(command, 'device');
+  addTimeoutOption(command);
   addOutputOptions(command, 'device');
   addLogOptions(command, 'device');
   return command.action(async (flags: SendFlags) => {

@@ -3,9 +3,11 @@ import { Option } from 'commander';
 import {
   addConnectionOptions,
   addIdentityOptions,
+  addTimeoutOption,
   readServiceIdentity,
   type ConnectionFlags,
   type IdentityFlags,
+  type TimeoutFlags,
 } from '../identity-options.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
@@ -15,7 +17,7 @@ import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js'
 import { duration } from '../values.js';
 
 export interface ServiceSendFlags
-  extends MessageFlags, IdentityFlags, ConnectionFlags, OutputFlags, LogFlags {
+  extends MessageFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
   module?: string;
   /** Milliseconds; `true` without a value. */
   wait?: number | true;
@@ -46,6 +48,7 @@ export function serviceSendCommand(io: Io): Subcommand {
     );
   addIdentityOptions(command, 'service');
   addConnectionOptions(command, 'service');
+  addTimeoutOption(command);
   addOutputOptions(command, 'service');
   addLogOptions(command, 'service');
   return command.action(async (deviceId: string, flags: ServiceSendFlags) => {
