@@ -38,7 +38,15 @@ export interface Put {
   readonly value: readonly Buffer[];
 }
 
-export type Operation = { readonly put: Put } | { readonly remove: Ref };
+export interface PutOperation {
+  readonly put: Put;
+}
+
+export interface RemoveOperation {
+  readonly remove: Ref;
+}
+
+export type Operation = PutOperation | RemoveOperation;
 
 export interface RecordHeader {
   readonly sequence: number;

@@ -5,12 +5,12 @@ import { AgentError, errorText } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { ActiveSegment } from './active-segment.js';
 import type { Catalog } from './catalog.js';
-import { cutOff, isDiskFull, removeDurably, type Files } from './files.js';
+import { cutOff, isDiskFull, removeDurably, type Files, type StoreFile } from './files.js';
 import type { Reader } from './reader.js';
 import { recordBytes, type Operation, type Ref } from './record.js';
 import { longestWriteBytes, type Recovered } from './recovery.js';
 import { terminatorBytes } from './scan.js';
-import { newSegmentName, segmentHeaderBytes, type Previous } from './segment.js';
+import { fileNameOf, newSegmentName, segmentHeaderBytes, type Previous } from './segment.js';
 import { Serial } from './serial.js';
 import type { Spares } from './spares.js';
 import { saveSummary, summaryOf } from './summary.js';
@@ -242,18 +242,10 @@ export class Writer {
     const spare = spares.take();
     if (spare === undefined) throw new Error('there is no file for another segment');
     const name = newSegmentName(this.#nextNumber);
-    const fresh = ActiveSegment.fresh(
-      name,
-      this.#nextId,
-      await files.open(join(directory, spare), 'write').catch((error: unknown) => {
-        spares.putBack(spare);
-        throw error;
-      }),
-      segmentBytes,
-    );
+    const file = await this.#openSpare(spare, fileNameOf(name));
+    const fresh = ActiveSegment.fresh(name, this.#nextId, file, segmentBytes);
     this.#nextNumber++;
     try {
-      await files.rename(join(directory, spare), join(directory, fresh.segment.fileName));
       await files.syncDirectory(directory);
     } catch (error) {
       await this.#discard(fresh);
@@ -262,6 +254,21 @@ export class Writer {
     await this.#leaveActive('full');
     this.#active = fresh;
     this.options.housekeeping.poke();
+  }
+
+  /** Under its new name; it is a spare again when that fails. */
+  async #openSpare(spare: string, fileName: string): Promise<StoreFile> {
+    const { files, directory, spares } = this.options;
+    let file: StoreFile | undefined;
+    try {
+      file = await files.open(join(directory, spare), 'write');
+      await files.rename(join(directory, spare), join(directory, fileName));
+      return file;
+    } catch (error) {
+      await file?.close().catch(() => undefined);
+      spares.putBack(spare);
+      throw error;
+    }
   }
 
   /** Nothing more is written to the active segment; it stays open for reading. */

@@ -238,7 +238,7 @@ const commands = fc.commands(
     fc.constant(new RestartCommand()),
     fc
       .tuple(fc.constantFrom('kill', 'power cut'), fc.nat(30), wishes)
-      .map(([how, after, w]) => new CutCommand(how as 'kill' | 'power cut', after, w)),
+      .map(([how, after, w]) => new CutCommand(how, after, w)),
     fc
       .tuple(fc.constantFrom('EIO', 'ENOSPC', 'EROFS'), fc.nat(20), fc.integer({ min: 1, max: 8 }), wishes)
       .map(([code, after, times, w]) => new FaultCommand(code, after, times, w)),

@@ -1,0 +1,64 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { uptime } from 'node:os';
+
+import type { Clock } from '../clock.js';
+
+/**
+ * When something was stored, so that its age can be told later: by the time since boot as long as the machine has
+ * not been started again, which a jump of the clock cannot change, and by the clock otherwise.
+ */
+export interface Stamp {
+  /** Wall clock, milliseconds since the epoch. */
+  readonly wallMs: number;
+  /** Which start of the machine it was. */
+  readonly boot: number;
+  /** Since then. */
+  readonly uptimeMs: number;
+}
+
+/** Tells the age of stamps. Its sources are parameters for tests. */
+export class AgeClock {
+  readonly #openedAtMs: number;
+
+  constructor(
+    private readonly clock: Pick<Clock, 'now'>,
+    private readonly machine: Machine = thisMachine,
+  ) {
+    this.#openedAtMs = machine.uptimeMs();
+  }
+
+  stamp(): Stamp {
+    return { wallMs: this.clock.now(), boot: this.machine.boot, uptimeMs: this.machine.uptimeMs() };
+  }
+
+  /** Milliseconds, never negative. What was stored before the clock was set is as old as this process. */
+  ageMs({ wallMs, boot, uptimeMs }: Stamp): number {
+    const nowMs = this.machine.uptimeMs();
+    if (boot === this.machine.boot) return Math.max(0, nowMs - uptimeMs);
+    const isSet = wallMs > notSetBefore && this.clock.now() > notSetBefore;
+    return Math.max(0, isSet ? this.clock.now() - wallMs : nowMs - this.#openedAtMs);
+  }
+}
+
+export interface Machine {
+  /** A number that differs between any two starts of the machine. */
+  readonly boot: number;
+  /** Since the machine was started, suspended time included. */
+  uptimeMs(): number;
+}
+
+/** A device without a battery wakes up in 1970, or when its image was made; this program was not there before. */
+const notSetBefore = Date.UTC(2024, 0, 1);
+
+export const thisMachine: Machine = { boot: bootNumber(), uptimeMs: () => uptime() * 1000 };
+
+function bootNumber(): number {
+  try {
+    const id = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1');
+    return Number.parseInt(id.slice(0, 8), 16);
+  } catch {
+    // Then every process is a boot of its own: ages are told by the clock.
+    return randomBytes(4).readUInt32LE();
+  }
+}

@@ -1,0 +1,85 @@
+import type { DeviceId } from '../model.js';
+import type { Stamp } from './age.js';
+import { kinds, priorities, type Priority } from './kinds.js';
+import type { PutOperation, Ref } from './log/record.js';
+
+/**
+ * Telemetry as it lies in the log: an encoded AMQP message, never looked into, behind a small header.
+ *
+ *     offset  bytes
+ *      0      1      1: version of this layout
+ *      1      1      priority
+ *      2      8      wall clock when it was stored, milliseconds (float64, little-endian)
+ *     10      8      time since boot, milliseconds (float64)
+ *     18      4      which boot
+ *     22      2      length of the message id, UTF-8
+ *     24      2      length of the device id
+ *     26      2      length of the module id
+ *     28      …      message id, device id, module id, then the encoded message
+ */
+
+/** A message to be stored. */
+export interface NewMessage extends DeviceId {
+  readonly messageId: string;
+  /** The AMQP message, as it will be sent. */
+  readonly encoded: Buffer;
+  /** 0 is sent first, 7 last. Default 4. */
+  readonly priority?: Priority | undefined;
+}
+
+/** A message that is stored. */
+export interface SpooledMessage extends DeviceId {
+  /** What the log calls it. */
+  readonly ref: Ref;
+  readonly messageId: string;
+  readonly priority: Priority;
+  /** When it was stored. */
+  readonly storedAt: Stamp;
+  readonly encoded: Buffer;
+}
+
+export const defaultPriority: Priority = 4;
+const version = 1;
+const fixedBytes = 28;
+
+export function kindOf(priority: Priority): number {
+  return kinds.telemetry + priority;
+}
+
+export function putMessage(message: NewMessage, storedAt: Stamp): PutOperation {
+  const { messageId, deviceId, moduleId = '', encoded, priority = defaultPriority } = message;
+  const lengths = [messageId, deviceId, moduleId].map((text) => Buffer.byteLength(text));
+  const [idBytes = 0, deviceBytes = 0, moduleBytes = 0] = lengths;
+  const header = Buffer.allocUnsafe(fixedBytes + idBytes + deviceBytes + moduleBytes);
+  header.writeUInt8(version, 0);
+  header.writeUInt8(priority, 1);
+  header.writeDoubleLE(storedAt.wallMs, 2);
+  header.writeDoubleLE(storedAt.uptimeMs, 10);
+  header.writeUInt32LE(storedAt.boot, 18);
+  header.writeUInt16LE(idBytes, 22);
+  header.writeUInt16LE(deviceBytes, 24);
+  header.writeUInt16LE(moduleBytes, 26);
+  header.write(messageId, fixedBytes);
+  header.write(deviceId, fixedBytes + idBytes);
+  header.write(moduleId, fixedBytes + idBytes + deviceBytes);
+  return { put: { kind: kindOf(priority), value: [header, encoded] } };
+}
+
+export function decodeMessage(ref: Ref, value: Buffer): SpooledMessage {
+  const idEnd = fixedBytes + value.readUInt16LE(22);
+  const deviceEnd = idEnd + value.readUInt16LE(24);
+  const moduleEnd = deviceEnd + value.readUInt16LE(26);
+  return {
+    ref,
+    messageId: value.toString('utf8', fixedBytes, idEnd),
+    deviceId: value.toString('utf8', idEnd, deviceEnd),
+    moduleId: moduleEnd > deviceEnd ? value.toString('utf8', deviceEnd, moduleEnd) : undefined,
+    priority: priorities[value.readUInt8(1)] ?? defaultPriority,
+    storedAt: {
+      wallMs: value.readDoubleLE(2),
+      uptimeMs: value.readDoubleLE(10),
+      boot: value.readUInt32LE(18),
+    },
+    encoded: value.subarray(moduleEnd),
+  };
+}

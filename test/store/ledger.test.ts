@@ -1,0 +1,214 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+
+import type { CommandLedger } from '../../src/handlers/ledger.js';
+import type { Command } from '../../src/model.js';
+import { Ledger, type LedgerOptions } from '../../src/store/ledger.js';
+import { Spool } from '../../src/store/spool.js';
+import { FakeDisk, seeded, systemError } from './fake-disk.js';
+import { HandClock, message, openLog } from './kit.js';
+
+interface Opened extends AsyncDisposable {
+  readonly spool: Spool;
+  /** As the dispatcher sees it. */
+  readonly ledger: CommandLedger & Pick<Ledger, 'size' | 'entries'>;
+}
+
+async function openLedger(disk = new FakeDisk(), options: Partial<LedgerOptions> = {}): Promise<Opened> {
+  const clock = options.clock as HandClock | undefined;
+  const log = await openLog(disk, clock ? { clock } : {});
+  const spool = await Spool.open(log);
+  const ledger = await Ledger.open(log, spool, {
+    replyMessage: ({ deviceId, messageId }, reply) =>
+      message(`reply to ${messageId ?? '?'}`, { deviceId, encoded: reply }),
+    ...(clock && { machine: clock }),
+    ...options,
+  });
+  return { spool, ledger, [Symbol.asyncDispose]: () => log.close() };
+}
+
+const command: Command = {
+  deviceId: 'dev1',
+  messageId: 'm1',
+  deliveryCount: 0,
+  lockToken: 'token',
+  properties: {},
+  body: Buffer.from('restart'),
+};
+const run = { handler: 'restart', attempt: 1 };
+const accept = { outcome: { outcome: 'accept' }, fault: false } as const;
+const release = { outcome: { outcome: 'release' }, fault: true } as const;
+
+async function replies(spool: Spool): Promise<string[]> {
+  const { messages } = await spool.read(Spool.start, { count: 1000 });
+  return messages.map(({ messageId, encoded }) => `${messageId}: ${encoded.toString()}`);
+}
+
+test('a new command is open, and one with an outcome is decided, also after a power cut', async () => {
+  const disk = new FakeDisk();
+  {
+    await using opened = await openLedger(disk);
+    expect(await opened.ledger.received('k', command)).toEqual({ state: 'open', attempts: 0, faults: 0 });
+    await opened.ledger.started('k', run);
+    await opened.ledger.finished('k', { outcome: { outcome: 'reject', reason: 'no' }, fault: false });
+  }
+  await using opened = await openLedger(disk.afterPowerCut());
+  const decided = { state: 'decided', outcome: { outcome: 'reject', reason: 'no' } };
+  expect(await opened.ledger.received('k', command)).toEqual(decided);
+  await opened.ledger.settled('k');
+  expect(await opened.ledger.received('k', command)).toEqual(decided);
+});
+
+test('a command whose handler had begun when the process ended is unknown', async () => {
+  const disk = new FakeDisk();
+  const { ledger } = await openLedger(disk);
+  await ledger.received('k', command);
+  await ledger.started('k', run);
+  await using opened = await openLedger(disk.afterPowerCut());
+  expect(await opened.ledger.received('k', command)).toEqual({ state: 'unknown', attempts: 1, faults: 0 });
+  await opened.ledger.started('k', { handler: 'restart', attempt: 2 });
+  await opened.ledger.finished('k', accept);
+  expect(await opened.ledger.received('k', command)).toMatchObject({ state: 'decided' });
+});
+
+test('a released command is open again and remembers its attempts and faults', async () => {
+  const disk = new FakeDisk();
+  const { ledger } = await openLedger(disk);
+  await ledger.received('k', command);
+  await ledger.started('k', run);
+  await ledger.finished('k', release);
+  await using opened = await openLedger(disk.afterPowerCut());
+  expect(await opened.ledger.received('k', command)).toEqual({ state: 'open', attempts: 1, faults: 1 });
+});
+
+test('a command that nothing ran for leaves nothing behind', async () => {
+  await using opened = await openLedger();
+  await opened.ledger.received('k', command);
+  await opened.ledger.settled('k');
+  expect(opened.ledger.size).toBe(0);
+});
+
+test('what cannot be recorded is refused, and nothing changes', async () => {
+  const disk = new FakeDisk();
+  await using opened = await openLedger(disk);
+  await opened.ledger.received('k', command);
+  disk.fault = () => systemError('EIO');
+  await expect(opened.ledger.started('k', run)).rejects.toMatchObject({ code: 'io' });
+  expect(await opened.ledger.received('k', command)).toMatchObject({ state: 'open' });
+});
+
+test('outcome and reply are stored together or not at all, wherever the power is cut', async () => {
+  for (let call = 0; ; call++) {
+    const disk = new FakeDisk(seeded(call));
+    const { ledger } = await openLedger(disk);
+    await ledger.received('k', command);
+    await ledger.started('k', run);
+    const before = disk.trace.length;
+    disk.fault = () => (disk.trace.length - before >= call ? 'power cut' : undefined);
+    const finished = await ledger.finished('k', { ...accept, reply: Buffer.from('done') }).then(
+      () => true,
+      () => false,
+    );
+    await using opened = await openLedger(disk.afterPowerCut());
+    const { state } = await opened.ledger.received('k', command);
+    const waiting = await replies(opened.spool);
+    expect(waiting).toEqual(state === 'decided' ? ['reply to m1: done'] : []);
+    if (finished) {
+      expect(state).toBe('decided');
+      break;
+    }
+    expect(['decided', 'unknown']).toContain(state);
+  }
+});
+
+test('settled commands are forgotten after a day, decided ones only when the hub has given them up', async () => {
+  const clock = new HandClock();
+  const disk = new FakeDisk();
+  await using opened = await openLedger(disk, { clock });
+  const { ledger } = opened;
+  for (const key of ['settled', 'decided']) {
+    await ledger.received(key, command);
+    await ledger.started(key, run);
+    await ledger.finished(key, accept);
+  }
+  await ledger.settled('settled');
+  const hour = 3600 * 1000;
+  clock.pass(25 * hour);
+  await ledger.received('another', command);
+  expect([...ledger.entries()].map(({ key }) => key)).toEqual(['decided', 'another']);
+  clock.pass(25 * hour);
+  await ledger.received('one more', command);
+  expect([...ledger.entries()].map(({ key }) => key)).toEqual(['another', 'one more']);
+});
+
+test('a jump of the clock makes it forget nothing', async () => {
+  const clock = new HandClock();
+  await using opened = await openLedger(new FakeDisk(), { clock });
+  const { ledger } = opened;
+  await ledger.received('k', command);
+  await ledger.started('k', run);
+  await ledger.finished('k', accept);
+  await ledger.settled('k');
+  clock.nowMs += 10 * 365 * 24 * 3600 * 1000;
+  clock.elapsedMs += 70_000;
+  await ledger.received('another', command);
+  expect(await ledger.received('k', command)).toMatchObject({ state: 'decided' });
+});
+
+test('of too many commands, settled ones go first, and their place on disk with them', async () => {
+  const disk = new FakeDisk();
+  {
+    await using opened = await openLedger(disk, { maximumCount: 3 });
+    for (const key of ['1', '2', '3', '4', '5']) {
+      await opened.ledger.received(key, command);
+      await opened.ledger.started(key, run);
+      if (key === '2') continue;
+      await opened.ledger.finished(key, accept);
+      await opened.ledger.settled(key);
+    }
+    expect([...opened.ledger.entries()].map(({ key }) => key)).toEqual(['2', '4', '5']);
+  }
+  await using opened = await openLedger(disk.afterPowerCut());
+  expect([...opened.ledger.entries()].map(({ key }) => key)).toEqual(['2', '4', '5']);
+});
+
+test('a command with a recorded outcome runs once, whatever crashes and redeliveries come between', async () => {
+  const steps = fc.array(fc.record({ cut: fc.nat(12), settles: fc.boolean() }), {
+    minLength: 1,
+    maxLength: 8,
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.nat(), steps, async (seed, deliveries) => {
+      let disk = new FakeDisk(seeded(seed));
+      let runs = 0;
+      let runsUnrecorded = 0;
+      for (const { cut, settles } of deliveries) {
+        const { ledger } = await openLedger(disk);
+        const before = disk.trace.length;
+        disk.fault = () => (disk.trace.length - before >= cut ? 'power cut' : undefined);
+        let ranNow = false;
+        try {
+          const known = await ledger.received('k', command);
+          if (known.state !== 'decided') {
+            await ledger.started('k', { handler: 'h', attempt: known.attempts + 1 });
+            runs++;
+            ranNow = true;
+            await ledger.finished('k', accept);
+            ranNow = false;
+          }
+          if (settles) await ledger.settled('k');
+        } catch {
+          // The power is gone; the hub delivers again.
+        }
+        if (ranNow) runsUnrecorded++;
+        disk = disk.afterPowerCut();
+      }
+      expect(runs - runsUnrecorded).toBeLessThanOrEqual(1);
+      await using last = await openLedger(disk);
+      const { state } = await last.ledger.received('k', command);
+      if (runs > runsUnrecorded) expect(state).toBe('decided');
+      if (runs > 0) expect(state).not.toBe('open');
+    }),
+    { numRuns: 1000 },
+  );
+});
