@@ -67,6 +67,21 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'run a local IoT Hub',
         load: async () => (await import('./emulator/start.js')).startCommand,
       },
+      {
+        name: 'env',
+        summary: 'print connection strings as export lines',
+        load: async () => (await import('./emulator/env.js')).envCommand,
+      },
+      {
+        name: 'wait',
+        summary: 'wait until an emulator is ready',
+        load: async () => (await import('./emulator/wait.js')).waitCommand,
+      },
+      {
+        name: 'ctl',
+        summary: 'faults, clock and devices of a running emulator',
+        load: async () => (await import('./emulator/ctl.js')).ctlCommand,
+      },
     ],
   },
 };

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto';
+
 import type { Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
 import type { DeviceId, SendOutcome } from '../model.js';
@@ -32,6 +34,10 @@ export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> 
   plainPort?: PortChoice;
   /** Address to listen on. Default 127.0.0.1. */
   host?: string;
+  /** Names that clients know it by, besides those of `hostNames`. */
+  moreHostNames?: readonly string[];
+  /** A key of its own instead of the well-known one; kept in the state directory. */
+  randomKeys?: boolean;
   /** Devices to register. */
   devices?: readonly string[];
   /**
@@ -54,20 +60,24 @@ export async function startEmulator(options: EmulatorOptions = {}): Promise<Emul
     devices = [],
     stateDirectory,
     seed,
+    moreHostNames = [],
+    randomKeys = false,
     commands,
     ...given
   } = options;
+  const state = stateDirectory === undefined ? undefined : await StateDirectory.open(stateDirectory);
+  const defaults = { ...defaultSettings, ...(randomKeys && { key: await ownKey(state) }) };
   const settings: HubSettings = {
-    ...defaultSettings,
+    ...defaults,
     ...given,
-    commands: { ...defaultSettings.commands, ...commands },
+    hostNames: [...(given.hostNames ?? defaults.hostNames), ...moreHostNames],
+    commands: { ...defaults.commands, ...commands },
   };
   if (!isLoopback(host) && settings.key === wellKnownKey) {
     throw new AgentError('config', `the well-known key is not for ${host}, which others can reach`, {
       hint: 'give the hub a key of its own, or listen on 127.0.0.1',
     });
   }
-  const state = stateDirectory === undefined ? undefined : await StateDirectory.open(stateDirectory);
   const authority = await certificateAuthority(state, settings.clock);
   const server = await serverCertificate(authority, settings);
   const emulator = new Emulator(new Hub(settings), authority);
@@ -360,6 +370,14 @@ export interface NewCommand extends DeviceId {
   contentEncoding?: string;
   /** Milliseconds since the epoch. */
   expiresAt?: number;
+}
+
+async function ownKey(state: StateDirectory | undefined): Promise<string> {
+  const kept = await state?.read('hub.key');
+  if (kept !== undefined) return kept;
+  const key = randomBytes(32).toString('base64');
+  await state?.write('hub.key', key);
+  return key;
 }
 
 async function certificateAuthority(

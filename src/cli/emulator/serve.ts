@@ -1,8 +1,11 @@
-import { join } from 'node:path';
 import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 import { type Emulator, startEmulator } from '../../emulator/emulator.js';
 import type { RecordEntry } from '../../emulator/record.js';
+import { parseSeed } from '../../emulator/seed.js';
 import { writeAtomically } from '../../emulator/state.js';
 import { AgentError, errorText } from '../../errors.js';
 import type { Io } from '../io.js';
@@ -10,36 +13,68 @@ import { environmentLines } from './environment.js';
 import { eventJson, eventText } from './event-lines.js';
 
 export interface ServeFlags {
-  port: number;
+  port?: number;
+  httpsPort?: number;
+  amqpPort?: number;
+  httpPort?: number;
   ports?: 'auto';
   host: string;
+  hostName?: string[];
   device?: string[];
+  seed?: string;
   state?: string;
+  randomKeys?: boolean;
   writeEnv?: string;
   output: 'auto' | 'text' | 'json' | 'none';
   quiet?: boolean;
 }
 
-/** Runs an emulator until a signal comes, or whoever reads its events leaves. */
+/** Runs an emulator until a signal comes. */
 export async function serve(io: Io, flags: ServeFlags): Promise<void> {
   const { stop, now } = io;
   await using emulator = await startEmulator({
-    port: flags.ports === 'auto' ? 0 : flags.port,
+    ...portsOf(flags),
     host: flags.host,
     devices: flags.device ?? [],
+    moreHostNames: flags.hostName ?? [],
+    randomKeys: flags.randomKeys === true,
     ...(flags.state !== undefined && { stateDirectory: flags.state }),
+    ...(flags.seed !== undefined && { seed: await readSeed(flags.seed) }),
   });
+  await using authority = await authorityFile(emulator, flags);
+  const environment = (): string => environmentLines(emulator, authority.path);
+  await emulator.listenHttp(flags.httpPort ?? (flags.ports === 'auto' ? 0 : [8080, 0]), environment);
   const events = printEvents(io, emulator, flags);
-  const caFile = await authorityFile(emulator, flags);
   await io.stderr.write(greeting(emulator, flags));
   // Last, because whoever waits for this file takes it for the sign that the hub is ready.
-  if (flags.writeEnv !== undefined) await writeEnvironment(flags.writeEnv, emulator, caFile);
+  if (flags.writeEnv !== undefined)
+    await written(flags.writeEnv, writeAtomically(flags.writeEnv, environment()));
   const ended = AbortSignal.any([stop, now]);
   if (!ended.aborted) await once(ended, 'abort');
   events.stop();
 }
 
-/** Prints what is recorded; events pile up to a limit when nobody reads them, and are then left out. */
+/** Many SDKs know no other ports than the standard ones; whoever may not have 443 can still use the rest. */
+function portsOf({ ports, port, httpsPort, amqpPort }: ServeFlags) {
+  const auto = ports === 'auto';
+  return {
+    port: port ?? (auto ? 0 : 5671),
+    httpsPort: httpsPort ?? (auto ? 0 : [443, 8443, 0]),
+    plainPort: amqpPort ?? (auto ? 0 : [5672, 0]),
+  };
+}
+
+async function readSeed(file: string) {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    throw new AgentError('no-input', `cannot read the seed ${file}: ${errorText(error)}`, { cause: error });
+  }
+  return parseSeed(text, file);
+}
+
+/** Prints what is recorded; what nobody reads piles up to a limit and is then left out. */
 function printEvents(io: Io, emulator: Emulator, flags: ServeFlags): { stop: () => void } {
   const { output, quiet } = flags;
   if (quiet === true || output === 'none') return { stop: () => undefined };
@@ -51,10 +86,9 @@ function printEvents(io: Io, emulator: Emulator, flags: ServeFlags): { stop: () 
       dropped++;
       return;
     }
-    pending++;
-    const skipped = dropped > 0 ? ` (${String(dropped)} events were not printed)` : '';
-    if (skipped !== '') void io.stderr.write(`warning: nobody reads the events${skipped}\n`);
+    if (dropped > 0) void io.stderr.write(`warning: ${dropped} events were not printed: nobody read them\n`);
     dropped = 0;
+    pending++;
     void io.stdout.write(`${format(entry)}\n`).finally(() => pending--);
   };
   return { stop: emulator.record.listen(print) };
@@ -62,17 +96,17 @@ function printEvents(io: Io, emulator: Emulator, flags: ServeFlags): { stop: () 
 
 const mostPending = 10_000;
 
-/** Clients need the authority as a file: in the state directory, or beside the environment file. */
-async function authorityFile(emulator: Emulator, flags: ServeFlags): Promise<string | undefined> {
-  if (flags.state !== undefined) return join(flags.state, 'ca.pem');
-  if (flags.writeEnv === undefined) return undefined;
-  const file = `${flags.writeEnv}.ca.pem`;
-  await written(file, writeAtomically(file, emulator.ca));
-  return file;
-}
-
-async function writeEnvironment(file: string, emulator: Emulator, caFile: string | undefined): Promise<void> {
-  await written(file, writeAtomically(file, environmentLines(emulator, caFile)));
+/** Clients need the authority as a file: in the state directory, or in one that goes with the process. */
+async function authorityFile(
+  emulator: Emulator,
+  { state }: ServeFlags,
+): Promise<AsyncDisposable & { path: string }> {
+  const keep = { [Symbol.asyncDispose]: () => Promise.resolve() };
+  if (state !== undefined) return { path: join(state, 'ca.pem'), ...keep };
+  const directory = await mkdtemp(join(tmpdir(), 'iothub-emulator-'));
+  const path = join(directory, 'ca.pem');
+  await written(path, writeAtomically(path, emulator.ca));
+  return { path, [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }) };
 }
 
 async function written(file: string, writing: Promise<void>): Promise<void> {
@@ -84,8 +118,15 @@ async function written(file: string, writing: Promise<void>): Promise<void> {
 }
 
 function greeting(emulator: Emulator, { writeEnv }: ServeFlags): string {
-  const lines = [`ready: amqps://${emulator.hostName}`];
-  for (const { deviceId } of emulator.devices) lines.push(`  device  ${deviceId}`);
-  if (writeEnv !== undefined) lines.push(`  connection strings are in ${writeEnv}`);
+  const { hostName, httpsPort = 443, plainPort = 5672, httpPort = 8080 } = emulator;
+  const name = hostName.replace(/:\d+$/, '');
+  const lines = [
+    `ready: AMQP ${name}:${emulator.port}, REST and WebSocket ${name}:${httpsPort}, plain AMQP ${name}:${plainPort}`,
+    `  control http://127.0.0.1:${httpPort}`,
+    ...emulator.devices.map(({ deviceId }) => `  device ${deviceId}`),
+  ];
+  if (httpsPort !== 443)
+    lines.push('  not on 443: SDKs that know no other port cannot use REST and WebSocket');
+  lines.push(writeEnv === undefined ? '  eval "$(iothub-emulator env)"' : `  . ${writeEnv}`);
   return `${lines.join('\n')}\n`;
 }

@@ -20,25 +20,45 @@ export function startCommand(io: Io): Subcommand {
       'usage',
       ['unavailable', 'a port is taken'],
       'cannot-create',
+      ['config', 'the seed is wrong'],
     );
-  const listening = (option: Option): Option => option.helpGroup('Listening:');
+  const port = (flag: string, name: string, text: string): Option =>
+    new Option(`--${flag} <n>`, text)
+      .argParser(count(0, 65_535))
+      .env(variable('emulator', name))
+      .helpGroup('Listening:');
   const hub = (option: Option): Option => option.helpGroup('Hub:');
   return command
+    .addOption(port('port', 'PORT', 'AMQP over TLS (default: 5671)'))
     .addOption(
-      listening(new Option('--port <n>', 'AMQP over TLS').argParser(count(0, 65_535)).default(5671)).env(
-        variable('emulator', 'PORT'),
+      port(
+        'https-port',
+        'HTTPS_PORT',
+        'REST and AMQP over WebSocket (default: 443, else 8443, else a free one)',
       ),
     )
-    .addOption(listening(new Option('--ports <auto>', 'free ports for everything').choices(['auto'])))
+    .addOption(port('amqp-port', 'AMQP_PORT', 'AMQP without TLS (default: 5672, else a free one)'))
+    .addOption(port('http-port', 'HTTP_PORT', 'health and control (default: 8080, else a free one)'))
     .addOption(
-      listening(
-        new Option('--host <address>', 'address to listen on; only loopback without a key of its own'),
-      )
+      new Option('--ports <auto>', 'free ports for everything').choices(['auto']).helpGroup('Listening:'),
+    )
+    .addOption(
+      new Option('--host <address>', 'address to listen on; beyond loopback only with --random-keys')
         .default('127.0.0.1')
-        .env(variable('emulator', 'HOST')),
+        .env(variable('emulator', 'HOST'))
+        .helpGroup('Listening:'),
+    )
+    .addOption(
+      new Option('--host-name <name...>', 'more names that clients know it by').helpGroup('Listening:'),
     )
     .addOption(hub(new Option('--device <id...>', 'registers these devices')))
-    .addOption(hub(new Option('--state <dir>', 'keeps the certificate authority there (mode 0700)')))
+    .addOption(hub(new Option('--seed <file>', 'registers what a JSON file lists')))
+    .addOption(
+      hub(
+        new Option('--state <dir>', 'keeps the authority, the registry and all messages there (mode 0700)'),
+      ),
+    )
+    .addOption(hub(new Option('--random-keys', 'keys of its own instead of the well-known ones')))
     .addOption(
       new Option('--write-env <file>', 'writes connection strings there as export lines, once it is ready'),
     )
