@@ -56,7 +56,11 @@ const variables: Record<ToolName, [string, string][]> = {
   'iothub-service': hubVariables,
   'iothub-emulator': [
     ['PORT', 'port for AMQP over TLS'],
+    ['HTTPS_PORT', 'port for REST and AMQP over WebSocket'],
+    ['AMQP_PORT', 'port for AMQP without TLS'],
+    ['HTTP_PORT', 'port for health and control'],
     ['HOST', 'address to listen on'],
+    ['URL', 'where ctl, env and wait find a running emulator'],
     ['OUTPUT', 'auto, text, json or none'],
   ],
 };
