@@ -25,13 +25,20 @@ function coverInherited(): ('ignore' | number)[] {
 
 function leakyDescriptors(): number[] {
   try {
+    const limit = descriptorLimit();
     return readdirSync('/proc/self/fd')
       .map(Number)
-      .filter(isLeaky)
+      .filter((descriptor) => descriptor < limit / 2 && isLeaky(descriptor))
       .sort((a, b) => a - b);
   } catch {
     return []; // no /proc
   }
+}
+
+/** libuv needs as many free numbers again as the list is long; above half the limit a start would fail (EINVAL). */
+function descriptorLimit(): number {
+  const limit = /^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  return limit === undefined ? Infinity : Number(limit);
 }
 
 function isLeaky(descriptor: number): boolean {

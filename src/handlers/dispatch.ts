@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 
 import { systemClock, type Clock } from '../clock.js';
 import { errorText } from '../errors.js';
@@ -99,6 +99,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const health = new Map<string, HandlerHealth>();
   const stopping = new AbortController();
   const killing = new AbortController();
+  // Every run and every command that is kept back listens to these; Node takes more than ten for a leak.
+  setMaxListeners(0, stopping.signal, killing.signal);
   let { handlers } = options;
   let withoutKey = 0;
 
@@ -107,6 +109,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<CommandDecision> {
     const arrivedAt = clock.monotonic();
+    if (signal !== undefined) setMaxListeners(0, signal); // as many listen as there are commands in hand
     const key = keyOf(command);
     const conclusion = await shared(inHand.get(key) ?? takeInHand(key, command), signal);
     const holdMs = Math.min(conclusion.holdMs, arrivedAt + lockMs - lockMarginMs - clock.monotonic());
