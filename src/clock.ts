@@ -26,3 +26,18 @@ export const systemClock: Clock = {
     signal?.throwIfAborted();
   },
 };
+
+/** How far the two clocks may drift apart, by slewing or by a slow machine, before it counts as a step. */
+const stepMs = 30_000;
+const lookEveryMs = 5_000;
+
+/**
+ * Resolves when somebody has set the wall clock, or the machine has slept: when the wall clock moved against the
+ * monotonic one. Rejects with the signal's reason when it is aborted first.
+ */
+export async function clockStep(clock: Clock, signal: AbortSignal): Promise<void> {
+  const offset = clock.now() - clock.monotonic();
+  do {
+    await clock.sleep(lookEveryMs, signal);
+  } while (Math.abs(clock.now() - clock.monotonic() - offset) < stepMs);
+}

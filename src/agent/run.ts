@@ -1,4 +1,4 @@
-import type { Clock } from '../clock.js';
+import { clockStep, type Clock } from '../clock.js';
 import type { AgentError } from '../errors.js';
 import type { HubSession } from '../amqp/session.js';
 import { toAgentError } from '../amqp/errors.js';
@@ -26,6 +26,8 @@ export interface AgentOptions {
   onState?: (state: AgentState) => void;
 }
 
+/** So many times links are attached anew, without any health in between, before the connection is given up. */
+const repairsInARow = 3;
 /** A connection that held this long was a good one. */
 const healthyAfterMs = 30_000;
 /** The third bug within this time ends the process, so that its supervisor starts it clean. */
@@ -46,9 +48,11 @@ export async function runAgent(options: AgentOptions): Promise<void> {
 
   for (let attempt = 1; !stopping.aborted; attempt++) {
     lifecycle.move({ state: 'connecting', since: clock.now(), attempt });
-    const end = await oneConnection({ ...options, stopping }, lifecycle, backoff, () => {
+    const proved = () => {
+      backoff.reset();
       attempt = 0;
-    });
+    };
+    const end = await oneConnection({ ...options, stopping }, lifecycle, { proved });
     if (end.kind === 'finished' || isAborted(stopping)) break;
 
     const { error } = end;
@@ -58,47 +62,75 @@ export async function runAgent(options: AgentOptions): Promise<void> {
       if (bugs.filter((at) => clock.monotonic() - at < bugWindowMs).length > bugsAllowed) throw error;
     }
     if (error.retry === 'never' || givesUp(error)) throw error;
-    const delayMs = backoff.next(error.retry);
+    // A hub that withdraws what it had granted may only have seen an old token.
+    const delayMs = backoff.next(end.wasOnline && error.code === 'refused' ? 'soon' : error.retry);
     const now = clock.now();
     lifecycle.move({ state: 'waiting', since: now, until: now + delayMs, attempt, error });
-    await clock.sleep(delayMs, stopping).catch(() => undefined);
+    await sleepUnlessClockSteps(delayMs, clock, stopping);
   }
   lifecycle.move({ state: 'stopped', since: clock.now() });
 }
 
-type End = { kind: 'finished' } | { kind: 'lost'; error: AgentError };
+/** Told when the hub has proved to be well. */
+interface Health {
+  proved: () => void;
+}
 
+type End = { kind: 'finished' } | { kind: 'lost'; error: AgentError; wasOnline: boolean };
+
+/** One connection, from opening to its end, with the repairs of its links in between. */
 async function oneConnection(
   { open, work, stopping, abandon, clock }: AgentOptions,
   lifecycle: Lifecycle,
-  backoff: Backoff,
-  proved: () => void,
+  health: Health,
 ): Promise<End> {
+  let wasOnline = false;
   const left = new AbortController();
-  const healthy = () => {
-    backoff.reset();
-    proved();
-  };
   const onStopping = () => {
     lifecycle.move({ state: 'draining', since: clock.now() });
   };
   try {
-    await using session = await open(stopping);
-    lifecycle.move({ state: 'online', since: clock.now() });
-    if (isAborted(stopping)) return { kind: 'finished' };
-    stopping.addEventListener('abort', onStopping);
-    clock.sleep(healthyAfterMs, AbortSignal.any([session.over, left.signal])).then(healthy, () => undefined);
-    await Promise.race([
-      work(session, { stopping, healthy }),
-      rejectionOf(AbortSignal.any([abandon, left.signal])),
-    ]);
-    return { kind: 'finished' };
+    await using connection = await open(stopping);
+    for (let session: HubSession = connection, repairs = 0; ;) {
+      lifecycle.move({ state: 'online', since: clock.now() });
+      wasOnline = true;
+      if (isAborted(stopping)) return { kind: 'finished' };
+      stopping.addEventListener('abort', onStopping);
+      const healthy = () => {
+        repairs = 0;
+        health.proved();
+      };
+      clock
+        .sleep(healthyAfterMs, AbortSignal.any([session.over, left.signal]))
+        .then(healthy, () => undefined);
+      try {
+        const abandoned = rejectionOf(AbortSignal.any([abandon, left.signal]));
+        await Promise.race([work(session, { stopping, healthy }), abandoned]);
+        return { kind: 'finished' };
+      } catch (error) {
+        const { retry } = toAgentError(error);
+        const helps = session.isRepairable && retry === 'soon' && repairs < repairsInARow;
+        if (!helps || isAborted(stopping)) throw error;
+        repairs++;
+        lifecycle.move({ state: 'connecting', since: clock.now(), attempt: repairs });
+        session = await session.repair(stopping);
+      } finally {
+        stopping.removeEventListener('abort', onStopping);
+      }
+    }
   } catch (error) {
-    return { kind: 'lost', error: toAgentError(error) };
+    return { kind: 'lost', error: toAgentError(error), wasOnline };
   } finally {
-    stopping.removeEventListener('abort', onStopping);
     left.abort();
   }
+}
+
+/** A clock that was wrong is the usual reason for a refused token, so the next attempt need not wait once it is set. */
+async function sleepUnlessClockSteps(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  const awake = new AbortController();
+  const until = AbortSignal.any([signal, awake.signal]);
+  await Promise.race([clock.sleep(ms, until), clockStep(clock, until)]).catch(() => undefined);
+  awake.abort();
 }
 
 function rejectionOf(signal: AbortSignal): Promise<never> {

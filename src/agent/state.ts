@@ -5,6 +5,7 @@ import type { AgentError } from '../errors.js';
  *
  *     connecting ──▶ online ──▶ waiting ──▶ connecting …
  *         └────────────────────▶┘
+ *     online ──▶ connecting, when only links were lost
  *     any of them ──▶ draining ──▶ stopped
  */
 export type AgentState =
@@ -16,7 +17,8 @@ export type AgentState =
 
 const moves: Record<AgentState['state'], readonly AgentState['state'][]> = {
   connecting: ['online', 'waiting', 'draining', 'stopped'],
-  online: ['waiting', 'draining', 'stopped'],
+  // Straight back: only the links were lost, and they are attached anew on the same connection.
+  online: ['connecting', 'waiting', 'draining', 'stopped'],
   waiting: ['connecting', 'draining', 'stopped'],
   draining: ['stopped'],
   stopped: [],

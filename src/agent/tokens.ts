@@ -1,5 +1,5 @@
 import type { HubSession } from '../amqp/session.js';
-import type { Clock } from '../clock.js';
+import { clockStep, type Clock } from '../clock.js';
 import type { TokenMaker } from '../identity/token.js';
 import type { Log } from '../log.js';
 
@@ -27,7 +27,8 @@ export async function renewTokensDuring<T>(
 
 /**
  * Keeps the session's token fresh until the session is over. The schedule is kept by the monotonic clock: a wall
- * clock that steps backwards would otherwise make an expired token look new.
+ * clock that steps backwards would otherwise make an expired token look new. A clock that was set means a new token at
+ * once, because the old one carries a time that was wrong.
  */
 async function renewTokens(
   session: Pick<HubSession, 'renewToken' | 'over'>,
@@ -37,7 +38,7 @@ async function renewTokens(
   const signal = AbortSignal.any([until, session.over]);
   let lifeMs = makeToken(clock.now()).expiresAt - clock.now();
   for (;;) {
-    await clock.sleep(lifeMs * renewAtShare, signal);
+    await due(lifeMs * renewAtShare, clock, signal);
     for (;;) {
       try {
         const token = makeToken(clock.now());
@@ -51,5 +52,17 @@ async function renewTokens(
         await clock.sleep(lifeMs * retryShare, signal);
       }
     }
+  }
+}
+
+async function due(afterMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  const until = AbortSignal.any([signal, over.signal]);
+  const step = clockStep(clock, until);
+  step.catch(() => undefined);
+  try {
+    await Promise.race([clock.sleep(afterMs, until), step]);
+  } finally {
+    over.abort();
   }
 }

@@ -17,7 +17,7 @@ import { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
 import { hasTerminus } from './attach.js';
 import type { AmqpConnection } from './connection.js';
-import { fromCondition, toAgentError, type AmqpErrorLike } from './errors.js';
+import { amqpError, fromCondition, toAgentError } from './errors.js';
 
 /**
  * Links for what asks and waits for an answer, a few times a minute: rhea-promise on the connection that we opened.
@@ -58,7 +58,7 @@ export async function openAsking(connection: AmqpConnection, signal: AbortSignal
     promises.createSession({ abortSignal }),
   );
   session.on('session_error' as never, (context: EventContext) => {
-    connection.fail(fromCondition(asAmqpError(context.session?.error), 'the hub ended the session and'));
+    connection.fail(fromCondition(amqpError(context.session?.error), 'the hub ended the session and'));
   });
   return {
     openSender: (what, target, until) => openSender({ connection, session, what }, target, until),
@@ -152,7 +152,7 @@ function linkEnd({ what }: LinkPlace): { promise: Promise<never>; on: (context: 
   return {
     promise,
     on: (context) => {
-      const error = asAmqpError((context.sender ?? context.receiver)?.error);
+      const error = amqpError((context.sender ?? context.receiver)?.error);
       reject(fromCondition(error, `the hub detached the ${what} and`));
     },
   };
@@ -195,15 +195,11 @@ const accepted = (): SendOutcome => ({ outcome: 'accepted' });
 
 function explain(error: unknown): SendOutcome {
   if (!(error instanceof SendOperationFailedError)) throw error;
-  const { condition, description } = asAmqpError(error.innerError);
+  const { condition, description } = amqpError(error.innerError);
   if (error.code === 'rejected') return { outcome: 'rejected', condition, description };
   if (error.code === 'released') return { outcome: 'released' };
   if (error.code === 'modified') return { outcome: 'modified', undeliverableHere: false };
   throw error.innerError === undefined
     ? new AgentError('unavailable', 'the link was lost before the hub answered')
     : fromCondition({ condition, description });
-}
-
-function asAmqpError(error: unknown): AmqpErrorLike {
-  return typeof error === 'object' && error !== null ? error : {};
 }

@@ -1,57 +1,78 @@
 import { randomUUID } from 'node:crypto';
 
-import type { EventContext, Message } from 'rhea';
+import type { EventContext, Message, Sender } from 'rhea';
 
 import { AgentError, type ErrorCode } from '../errors.js';
 import type { Token } from '../identity/token.js';
 import type { AmqpConnection } from './connection.js';
+import { SessionScope } from './scope.js';
 
 /**
  * Claims-based security: puts tokens on the `$cbs` node of the hub (AMQP CBS working draft 1; wire type
  * `servicebus.windows.net:sastoken`). Its links live on a session of their own, because a telemetry link without
  * credit would block the transfer of a new token behind it, and the connection would die of the old one.
  */
-export interface Cbs {
-  /** Resolves when the hub took the token; a later token for the same audience replaces it. */
-  putToken(token: Token, signal: AbortSignal): Promise<void>;
+export class Cbs {
+  readonly #connection: AmqpConnection;
+  #links: CbsLinks;
+
+  /** Begins the session and both links without waiting: the first put-token leaves as soon as there is credit. */
+  constructor(connection: AmqpConnection) {
+    this.#connection = connection;
+    this.#links = new CbsLinks(connection);
+  }
+
+  /**
+   * Resolves when the hub took the token; a later token for the same audience replaces it. Links that the hub has
+   * taken down meanwhile, for idleness say, are opened anew.
+   */
+  async putToken(token: Token, signal: AbortSignal): Promise<void> {
+    if (this.#links.over.aborted) this.#links = new CbsLinks(this.#connection);
+    await this.#links.putToken(token, signal);
+  }
 }
 
-/** Begins the session and both links without waiting: the first put-token leaves as soon as there is credit. */
-export function openCbs(connection: AmqpConnection): Cbs {
-  const session = connection.rhea.create_session();
-  session.begin();
-  const sender = session.attach_sender({
-    name: `$cbs request link/${randomUUID()}`,
-    target: { address: '$cbs' },
-  });
-  const receiver = session.attach_receiver({
-    name: `$cbs response link/${randomUUID()}`,
-    source: { address: '$cbs' },
-    credit_window: 10,
-  });
+class CbsLinks {
+  readonly #scope: SessionScope;
+  readonly #sender: Sender;
+  readonly #waiting = new Map<string, (response: Message) => void>();
 
-  const waiting = new Map<string, (response: Message) => void>();
-  receiver.on('message', ({ message }: EventContext) => {
-    const id = message?.correlation_id;
-    // A reply that nobody waits for is late, or not ours.
-    if (message !== undefined && typeof id === 'string') waiting.get(id)?.(message);
-  });
+  constructor(connection: AmqpConnection) {
+    this.#scope = new SessionScope(connection);
+    const { session } = this.#scope;
+    this.#sender = session.attach_sender({
+      name: `$cbs request link/${randomUUID()}`,
+      target: { address: '$cbs' },
+    });
+    const receiver = session.attach_receiver({
+      name: `$cbs response link/${randomUUID()}`,
+      source: { address: '$cbs' },
+      credit_window: 10,
+    });
+    receiver.on('message', ({ message }: EventContext) => {
+      const id = message?.correlation_id;
+      // A reply that nobody waits for is late, or not ours.
+      if (message !== undefined && typeof id === 'string') this.#waiting.get(id)?.(message);
+    });
+  }
 
-  return {
-    async putToken(token, signal) {
-      const messageId = randomUUID();
-      const until = AbortSignal.any([signal, connection.over]);
-      until.throwIfAborted();
-      const response = await new Promise<Message>((resolve, reject) => {
-        until.addEventListener('abort', () => {
-          reject(until.reason as Error);
-        });
-        waiting.set(messageId, resolve);
-        sender.send(putTokenRequest(messageId, token));
-      }).finally(() => waiting.delete(messageId));
-      checkResponse(response);
-    },
-  };
+  get over(): AbortSignal {
+    return this.#scope.over;
+  }
+
+  async putToken(token: Token, signal: AbortSignal): Promise<void> {
+    const messageId = randomUUID();
+    const until = AbortSignal.any([signal, this.over]);
+    until.throwIfAborted();
+    const response = await new Promise<Message>((resolve, reject) => {
+      until.addEventListener('abort', () => {
+        reject(until.reason as Error);
+      });
+      this.#waiting.set(messageId, resolve);
+      this.#sender.send(putTokenRequest(messageId, token));
+    }).finally(() => this.#waiting.delete(messageId));
+    checkResponse(response);
+  }
 }
 
 function putTokenRequest(messageId: string, { audience, value }: Token): Message {

@@ -3,16 +3,16 @@ import type { Delivery, EventContext, Receiver } from 'rhea';
 import { AgentError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Command, DeviceId } from '../model.js';
-import type { AmqpConnection } from './connection.js';
 import { unreadableReason } from './guard.js';
 import { decodeCommand } from './messages.js';
+import type { SessionScope } from './scope.js';
 import { Settlement, type SettledAs } from './settle.js';
 
 /** A command together with the one delivery on which it can be settled. */
 export interface DeliveredCommand {
   readonly command: Command;
   /**
-   * Tells the hub the outcome. `false` when the connection that delivered it is over: the hub will deliver the
+   * Tells the hub the outcome. `false` when the session that delivered it is over: the hub will deliver the
    * command again.
    */
   settle: (outcome: SettledAs) => boolean;
@@ -20,7 +20,7 @@ export interface DeliveredCommand {
 
 /** The receiver link from `/devices/{id}/messages/deviceBound`. Delivers nothing until it is granted credit. */
 export class CommandLink {
-  readonly #connection: AmqpConnection;
+  readonly #scope: Pick<SessionScope, 'over' | 'fail'>;
   readonly #receiver: Receiver;
   readonly #identity: DeviceId;
   readonly #log: Log;
@@ -28,9 +28,9 @@ export class CommandLink {
   #granted = 0;
   #onCommand: ((delivered: DeliveredCommand) => void) | undefined;
 
-  constructor(receiver: Receiver, connection: AmqpConnection, identity: DeviceId, log: Log) {
+  constructor(receiver: Receiver, scope: Pick<SessionScope, 'over' | 'fail'>, identity: DeviceId, log: Log) {
     this.#log = log;
-    this.#connection = connection;
+    this.#scope = scope;
     this.#receiver = receiver;
     this.#identity = identity;
     receiver.on('message', (context: EventContext) => {
@@ -48,7 +48,7 @@ export class CommandLink {
    * is the number of free handler slots and not a prefetch.
    */
   grant(credit: number): void {
-    if (credit <= 0 || this.#connection.over.aborted) return;
+    if (credit <= 0 || this.#scope.over.aborted) return;
     this.#granted += credit;
     this.#receiver.add_credit(credit);
   }
@@ -66,7 +66,7 @@ export class CommandLink {
   #receive({ message, delivery }: EventContext): void {
     if (message === undefined || delivery === undefined) return;
     if (this.#granted === 0) {
-      this.#connection.fail(
+      this.#scope.fail(
         new AgentError('protocol', 'the hub delivered a command beyond our credit', { retry: 'soon' }),
       );
       return;
@@ -86,7 +86,7 @@ export class CommandLink {
   }
 
   #settle(delivery: Delivery, outcome: SettledAs): boolean {
-    if (this.#connection.over.aborted) return false;
+    if (this.#scope.over.aborted) return false;
     this.#settlement.settle(delivery, outcome);
     return true;
   }

@@ -13,8 +13,9 @@ import rhea, {
 
 import { AgentError } from '../errors.js';
 import type { Log } from '../log.js';
-import { fromCondition, toAgentError, type AmqpErrorLike } from './errors.js';
+import { amqpError, fromCondition, toAgentError } from './errors.js';
 import { guard, type GuardedSocket } from './guard.js';
+import { lossEvents } from './scope.js';
 import { openTlsSocket, type Endpoint } from './socket.js';
 
 export interface ConnectionOptions {
@@ -43,10 +44,7 @@ const defaultSilenceMs = 25_000;
 /** How long a peer may take to answer our close. */
 const closeGraceMs = 1_000;
 
-/**
- * One AMQP connection, from TLS handshake to close; a reconnect is a new object. It ends as a whole: when any of
- * its sessions or links is lost, so is the connection.
- */
+/** One AMQP connection, from TLS handshake to close; a reconnect is a new object. */
 export interface AmqpConnection extends AsyncDisposable {
   readonly rhea: Connection;
   /** Aborted when the connection is over; the reason is the `AgentError` that says why. */
@@ -108,7 +106,7 @@ class GuardedConnection implements AmqpConnection {
       },
     };
     this.rhea = rhea.create_container({ id: containerId }).create_connection(rheaOptions);
-    this.#listen();
+    this.#listen(log);
     this.#watchdog = setInterval(() => {
       this.#checkSilence(silenceMs);
     }, silenceMs / 5);
@@ -141,29 +139,31 @@ class GuardedConnection implements AmqpConnection {
     this.fail(new AgentError('unavailable', 'the connection was closed by us'));
   }
 
-  /** Every event that rhea would otherwise print or throw has a listener here, and none of them throws. */
-  #listen(): void {
+  /**
+   * Every event that rhea would otherwise print or throw has a listener here, and none of them throws. Sessions and
+   * links are watched by who opened them (`amqp/scope`); what comes here of them is what nobody waits for any more.
+   */
+  #listen(log: Log): void {
     const on = (event: string, explain: (context: EventContext) => AgentError) => {
       this.rhea.on(event, (context: EventContext) => {
         this.fail(explain(context));
       });
     };
-    const lost = (what: string, error: unknown) => fromCondition(amqpError(error), what);
-
-    on('connection_error', (c) => lost('the hub closed the connection and', c.connection.error));
+    on('connection_error', (c) =>
+      fromCondition(amqpError(c.connection.error), 'the hub closed the connection and'),
+    );
     on('connection_close', () => new AgentError('unavailable', 'the hub closed the connection'));
     on('disconnected', (c) =>
       c.error === undefined
         ? new AgentError('unavailable', 'the hub dropped the connection')
         : toAgentError(c.error),
     );
-    on('session_error', (c) => lost('the hub ended the session and', c.session?.error));
-    on('session_close', () => new AgentError('unavailable', 'the hub ended the session'));
-    on('sender_error', (c) => lost(`the hub detached the ${linkName(c)} and`, c.sender?.error));
-    on('sender_close', (c) => new AgentError('unavailable', `the hub detached the ${linkName(c)}`));
-    on('receiver_error', (c) => lost(`the hub detached the ${linkName(c)} and`, c.receiver?.error));
-    on('receiver_close', (c) => new AgentError('unavailable', `the hub detached the ${linkName(c)}`));
-    // These two hand over the error itself.
+    for (const event of lossEvents) {
+      this.rhea.on(event, () => {
+        log.trace('the end of something that is over already', { event });
+      });
+    }
+    // These hand over the error itself.
     const onError = (error: unknown) => {
       this.fail(
         this.#closing ? new AgentError('unavailable', 'the connection was closed') : toAgentError(error),
@@ -181,13 +181,4 @@ class GuardedConnection implements AmqpConnection {
       new AgentError('unavailable', `the hub has been silent for ${String(Math.round(silenceMs / 1000))} s`),
     );
   }
-}
-
-/** Links are named for people, with a unique tail: `telemetry link/3f2a…`. */
-function linkName(context: EventContext): string {
-  return (context.sender ?? context.receiver)?.name.split('/')[0] ?? 'link';
-}
-
-function amqpError(error: unknown): AmqpErrorLike {
-  return typeof error === 'object' && error !== null ? error : {};
 }

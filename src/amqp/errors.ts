@@ -6,6 +6,11 @@ export interface AmqpErrorLike {
   description?: string | undefined;
 }
 
+/** What rhea hands over as the error of a link, a session or a connection. */
+export function amqpError(error: unknown): AmqpErrorLike {
+  return typeof error === 'object' && error !== null ? error : {};
+}
+
 /**
  * The one door through which foreign errors come in: sockets, DNS, TLS, rhea, and conditions that the hub named.
  *

@@ -8,11 +8,12 @@ import type { Token } from '../identity/token.js';
 import type { Log } from '../log.js';
 import type { DeviceId } from '../model.js';
 import { attached } from './attach.js';
-import { openCbs, type Cbs } from './cbs.js';
+import { Cbs } from './cbs.js';
 import { CommandLink } from './command-link.js';
 import { openConnection, type AmqpConnection } from './connection.js';
 import { toAgentError } from './errors.js';
 import { encodeTelemetry } from './messages.js';
+import { SessionScope } from './scope.js';
 import type { Endpoint } from './socket.js';
 import { TelemetryLink } from './telemetry-link.js';
 
@@ -32,14 +33,18 @@ export interface HubSessionOptions {
 
 /** One connection's worth of hub: authorised, with its links attached on one AMQP session. */
 export interface HubSession extends AsyncDisposable {
-  /** Aborted when the session is over; the reason is the `AgentError` that says why. */
+  /** Aborted when the links or the connection are over; the reason is the `AgentError` that says why. */
   readonly over: AbortSignal;
   /** Throws when the session was opened without the telemetry link. */
   readonly telemetry: TelemetryLink;
   /** Throws when the session was opened without the command link. */
   readonly commands: CommandLink;
-  /** Replaces the token, on the same `$cbs` links. */
+  /** Replaces the token; no link is attached anew for it. */
   renewToken(token: Token, signal: AbortSignal): Promise<void>;
+  /** Whether the links are over and the connection is not, so that `repair` can help. */
+  readonly isRepairable: boolean;
+  /** Attaches the links anew on the same connection. The one that is disposed of stays this one. */
+  repair(signal: AbortSignal): Promise<HubSession>;
 }
 
 const defaultDeadlineMs = 20_000;
@@ -49,15 +54,29 @@ const defaultDeadlineMs = 20_000;
  * and commands together on another (the shape of this product).
  */
 export async function openHubSession(options: HubSessionOptions, signal: AbortSignal): Promise<HubSession> {
-  const { deadlineMs = defaultDeadlineMs } = options;
+  return withinDeadline(options, signal, async (until) => {
+    const connection = await openConnection(options, until);
+    try {
+      const alive = AbortSignal.any([until, connection.over]);
+      const cbs = options.token && new Cbs(connection);
+      if (options.token !== undefined) await cbs?.putToken(options.token(), alive);
+      return await attachLinks(connection, cbs, options, alive);
+    } catch (error) {
+      connection.fail(toAgentError(error));
+      throw error;
+    }
+  });
+}
+
+async function withinDeadline<T>(
+  { deadlineMs = defaultDeadlineMs }: HubSessionOptions,
+  signal: AbortSignal,
+  open: (until: AbortSignal) => Promise<T>,
+): Promise<T> {
   const deadline = AbortSignal.timeout(deadlineMs);
-  const until = AbortSignal.any([signal, deadline]);
-  let connection: AmqpConnection | undefined;
   try {
-    connection = await openConnection(options, until);
-    return await establish(connection, options, AbortSignal.any([until, connection.over]));
+    return await open(AbortSignal.any([signal, deadline]));
   } catch (error) {
-    connection?.fail(toAgentError(error));
     if (!deadline.aborted || signal.aborted) throw error;
     throw new AgentError(
       'unavailable',
@@ -70,28 +89,30 @@ export async function openHubSession(options: HubSessionOptions, signal: AbortSi
   }
 }
 
-async function establish(
+async function attachLinks(
   connection: AmqpConnection,
-  { identity, links, token, log }: HubSessionOptions,
+  cbs: Cbs | undefined,
+  options: HubSessionOptions,
   signal: AbortSignal,
 ): Promise<HubSession> {
-  let cbs: Cbs | undefined;
-  if (token !== undefined) {
-    cbs = openCbs(connection);
-    await cbs.putToken(token(), signal);
-  }
-  const session = connection.rhea.create_session();
-  session.begin();
+  const { identity, links, log } = options;
+  const scope = new SessionScope(connection);
   const path = devicePath(identity);
-  const [telemetry, commands] = await Promise.all([
-    links.includes('telemetry') ? attachTelemetry(session, path, signal) : undefined,
-    links.includes('commands') ? attachCommands(session, path, signal) : undefined,
-  ]);
-  return new OpenHubSession(connection, {
-    cbs,
-    telemetry: telemetry && new TelemetryLink(telemetry, connection),
-    commands: commands && new CommandLink(commands, connection, identity, log),
-  });
+  try {
+    const until = AbortSignal.any([signal, scope.over]);
+    const [telemetry, commands] = await Promise.all([
+      links.includes('telemetry') ? attachTelemetry(scope.session, path, until) : undefined,
+      links.includes('commands') ? attachCommands(scope.session, path, until) : undefined,
+    ]);
+    return new OpenHubSession(connection, cbs, options, {
+      scope,
+      telemetry: telemetry && new TelemetryLink(telemetry, scope),
+      commands: commands && new CommandLink(commands, scope, identity, log),
+    });
+  } catch (error) {
+    scope.fail(toAgentError(error));
+    throw error;
+  }
 }
 
 /** Encodes telemetry for this device. */
@@ -100,22 +121,27 @@ export function encodeFor(identity: DeviceId): (message: Parameters<typeof encod
   return (message) => encodeTelemetry(message, to);
 }
 
+interface Links {
+  scope: SessionScope;
+  telemetry: TelemetryLink | undefined;
+  commands: CommandLink | undefined;
+}
+
 class OpenHubSession implements HubSession {
   readonly #connection: AmqpConnection;
   readonly #cbs: Cbs | undefined;
-  readonly #links: { telemetry: TelemetryLink | undefined; commands: CommandLink | undefined };
+  readonly #options: HubSessionOptions;
+  readonly #links: Links;
 
-  constructor(
-    connection: AmqpConnection,
-    links: { cbs: Cbs | undefined; telemetry: TelemetryLink | undefined; commands: CommandLink | undefined },
-  ) {
+  constructor(connection: AmqpConnection, cbs: Cbs | undefined, options: HubSessionOptions, links: Links) {
     this.#connection = connection;
-    this.#cbs = links.cbs;
+    this.#cbs = cbs;
+    this.#options = options;
     this.#links = links;
   }
 
   get over(): AbortSignal {
-    return this.#connection.over;
+    return this.#links.scope.over;
   }
 
   get telemetry(): TelemetryLink {
@@ -128,6 +154,18 @@ class OpenHubSession implements HubSession {
 
   async renewToken(token: Token, signal: AbortSignal): Promise<void> {
     await this.#cbs?.putToken(token, signal);
+  }
+
+  get isRepairable(): boolean {
+    return this.over.aborted && !this.#connection.over.aborted;
+  }
+
+  repair(signal: AbortSignal): Promise<HubSession> {
+    return withinDeadline(this.#options, signal, async (until) => {
+      const alive = AbortSignal.any([until, this.#connection.over]);
+      await this.#links.scope.closed(alive);
+      return attachLinks(this.#connection, this.#cbs, this.#options, alive);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

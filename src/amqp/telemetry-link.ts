@@ -1,7 +1,7 @@
 import type { Delivery, EventContext, Sender } from 'rhea';
 
 import type { SendOutcome } from '../model.js';
-import type { AmqpConnection } from './connection.js';
+import type { SessionScope } from './scope.js';
 
 /** The format of a transfer: one message, or a batch of encoded messages in data sections. */
 export const messageFormat = { single: 0, batch: 0x8001_3700 } as const;
@@ -12,22 +12,22 @@ export const messageFormat = { single: 0, batch: 0x8001_3700 } as const;
  * rhea takes 2 048 messages on a credit of two and then throws, so callers keep to `credit`.
  */
 export class TelemetryLink {
-  readonly #connection: AmqpConnection;
+  readonly #over: AbortSignal;
   readonly #sender: CreditedSender;
   readonly #unsettled = new Map<number, Waiter>();
   #sent = 0;
   #nextTag = 0;
 
-  constructor(sender: Sender, connection: AmqpConnection) {
-    this.#connection = connection;
+  constructor(sender: Sender, { over }: Pick<SessionScope, 'over'>) {
+    this.#over = over;
     this.#sender = sender as CreditedSender;
     const onState = ({ delivery }: EventContext) => {
       if (delivery !== undefined) this.#settle(delivery);
     };
     for (const event of ['accepted', 'rejected', 'released', 'modified', 'settled'])
       sender.on(event, onState);
-    connection.over.addEventListener('abort', () => {
-      for (const waiter of this.#unsettled.values()) waiter.reject(connection.over.reason as Error);
+    over.addEventListener('abort', () => {
+      for (const waiter of this.#unsettled.values()) waiter.reject(over.reason as Error);
       this.#unsettled.clear();
     });
   }
@@ -40,18 +40,18 @@ export class TelemetryLink {
     return this.#sender.delivery_count + this.#sender.credit - this.#sent;
   }
 
-  /** Resolves when the hub grants credit; rejects when the connection is over. */
+  /** Resolves when the hub grants credit; rejects when the session is over. */
   async moreCredit(signal: AbortSignal): Promise<void> {
-    const until = AbortSignal.any([signal, this.#connection.over]);
+    const until = AbortSignal.any([signal, this.#over]);
     until.throwIfAborted();
     while (this.credit <= 0) await nextFlow(this.#sender, until);
   }
 
-  /** Sends an encoded message; resolves with the hub's disposition, rejects when the connection is over before. */
+  /** Sends an encoded message; resolves with the hub's disposition, rejects when the session is over before. */
   send(encoded: Buffer, format: number = messageFormat.single): Promise<SendOutcome> {
     return new Promise((resolve, reject) => {
-      if (this.#connection.over.aborted) {
-        reject(this.#connection.over.reason as Error);
+      if (this.#over.aborted) {
+        reject(this.#over.reason as Error);
         return;
       }
       const delivery = this.#sender.send(encoded, this.#tag(), format);

@@ -1,5 +1,5 @@
 import { openAsking, type Asking } from '../amqp/asking.js';
-import { openCbs } from '../amqp/cbs.js';
+import { Cbs } from '../amqp/cbs.js';
 import { openConnection } from '../amqp/connection.js';
 import { toAgentError } from '../amqp/errors.js';
 import type { Endpoint } from '../amqp/socket.js';
@@ -29,7 +29,7 @@ export async function openServiceClient(
 ): Promise<ServiceClient> {
   const connection = await openConnection(options, signal);
   try {
-    const cbs = openCbs(connection);
+    const cbs = new Cbs(connection);
     await cbs.putToken(options.makeToken(options.clock.now()), signal);
     const asking = await openAsking(connection, signal);
     return {

@@ -39,7 +39,10 @@ export async function openFeedback(
             settle(as);
             if (as === 'accept') receiver.addCredit(1);
             // With credit at hand we would be given it again, and whoever it is for never.
-            else setTimeout(() => { receiver.addCredit(1); }, othersTurnMs).unref();
+            else
+              setTimeout(() => {
+                receiver.addCredit(1);
+              }, othersTurnMs).unref();
           },
         });
       },

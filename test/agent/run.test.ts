@@ -74,20 +74,6 @@ describe('comes back, and says why it was away, when the hub', () => {
       {},
       /amqp:connection:forced/,
     ],
-    ['ends the session', { act: 'end' }, { link: 'telemetry' }, /ended the session/],
-    [
-      'detaches the telemetry link',
-      { act: 'detach', condition: 'amqp:internal-error' },
-      { link: 'telemetry' },
-      /amqp:internal-error/,
-    ],
-    [
-      'detaches the command link',
-      { act: 'detach', condition: 'amqp:link:detach-forced' },
-      { link: 'commands' },
-      /detach-forced/,
-    ],
-    ['detaches $cbs', { act: 'detach' }, { link: 'cbs' }, /\$cbs/],
   ];
 
   test.each(losses)('%s', async (_title, act, filter, why) => {
@@ -107,6 +93,52 @@ describe('comes back, and says why it was away, when the hub', () => {
       'draining',
       'stopped',
     ]);
+  });
+
+  test.each([
+    ['ends the session', { act: 'end' }, 'telemetry'],
+    ['detaches the telemetry link', { act: 'detach', condition: 'amqp:internal-error' }, 'telemetry'],
+    ['detaches the command link', { act: 'detach', condition: 'amqp:link:detach-forced' }, 'commands'],
+  ] as const)('%s, without another connection', async (_title, act, link) => {
+    await using hub = await startHub();
+    const agent = startAgent(hub);
+    await agent.online();
+    hub.faults.now(act, { link });
+    await agent.online(2);
+    await agent.stop();
+    expect(agent.names()).toEqual(['connecting', 'online', 'connecting', 'online', 'draining', 'stopped']);
+    expect(hub.record.of('connected')).toHaveLength(1);
+  });
+
+  test('detaches the links again and again: the third time in a row it is a new connection', async () => {
+    await using hub = await startHub();
+    const agent = startAgent(hub, {
+      work: async ({ over }) => {
+        hub.faults.now({ act: 'detach' }, { link: 'telemetry' });
+        await reasonOf(over);
+        over.throwIfAborted();
+      },
+    });
+    await agent.waiting();
+    expect(agent.names().filter((state) => state === 'online')).toHaveLength(4);
+    expect(hub.record.of('connected')).toHaveLength(1);
+    await agent.online(5);
+    expect(hub.record.of('connected')).toHaveLength(2);
+    await agent.stop();
+  });
+
+  test('withdraws what it had granted: it is asked again soon, with a new token', async () => {
+    await using hub = await startHub();
+    const agent = startAgent(hub);
+    await agent.online();
+    hub.faults.now({ act: 'detach', condition: 'amqp:unauthorized-access' }, { link: 'telemetry' });
+    await agent.online(2);
+    const waits = agent.states
+      .filter((state) => state.state === 'waiting')
+      .map(({ since, until }) => until - since);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(1_000);
+    expect(hub.record.of('token')).toHaveLength(2);
+    await agent.stop();
   });
 
   test('accepts TCP and says nothing', async () => {

@@ -25,6 +25,7 @@ test.each([
       'stopped',
     ],
   ],
+  [['connecting', 'online', 'connecting', 'online', 'stopped']],
   [['connecting', 'waiting', 'stopped']],
   [['connecting', 'stopped']],
 ] as const)('the agent can live through %j', (life) => {
@@ -36,7 +37,7 @@ test.each([
 
 test.each([
   [['online']],
-  [['connecting', 'online', 'connecting']],
+  [['connecting', 'waiting', 'online']],
   [['connecting', 'online', 'draining', 'online']],
   [['connecting', 'stopped', 'connecting']],
 ] as const)('the last move of %j is a bug', (life) => {

@@ -9,7 +9,7 @@ import type { HubSession } from '../../src/amqp/session.js';
 import { encodeFor } from '../../src/amqp/session.js';
 import { deviceTokens } from '../../src/identity/token.js';
 import { parseDeviceConnectionString } from '../../src/identity/connection-string.js';
-import { device, encode, failure, message, openSession, reasonOf, startHub } from './hub.js';
+import { device, encode, failure, message, never, openSession, reasonOf, startHub } from './hub.js';
 
 /** Takes the next `count` commands of the session. */
 function commandsOf({ commands }: HubSession, count: number): Promise<DeliveredCommand[]> {
@@ -129,7 +129,7 @@ describe('opening', () => {
       code: 'protocol',
       message: expect.stringContaining('certificate') as string,
     });
-    expect(hub.record.entries).toEqual([]);
+    expect(hub.record.of('connected')).toEqual([]);
   });
 });
 
@@ -287,34 +287,60 @@ describe('commands', () => {
 
 describe('the end of a session', () => {
   test.each([
-    ['detaches the telemetry link', { act: 'detach' }, { link: 'telemetry' }, /detached the telemetry link/],
+    ['closes', { act: 'close' }, /closed the connection/],
+    ['closes with an error', { act: 'close', condition: 'amqp:connection:forced' }, /amqp:connection:forced/],
+    ['closes with an error nobody knows', { act: 'close', condition: 'acme:odd' }, /acme:odd/],
+    ['drops the socket', { act: 'drop' }, /dropped the connection/],
+  ] as const)('when the hub %s it is over with its connection, and says why', async (_title, act, why) => {
+    await using hub = await startHub();
+    await using session = await openSession(hub);
+    hub.faults.now(act);
+    expect(await reasonOf(session.over)).toMatchObject({ message: expect.stringMatching(why) as string });
+    expect(session.isRepairable).toBe(false);
+    await hub.waitFor((record) => record.of('disconnected').length === 1);
+  });
+
+  test.each([
+    ['detaches the telemetry link', { act: 'detach' }, 'telemetry', /detached the telemetry link/],
     [
       'detaches the command link with an error',
       { act: 'detach', condition: 'amqp:link:detach-forced' },
-      { link: 'commands' },
+      'commands',
       /took the link down \(amqp:link:detach-forced\)/,
     ],
-    [
-      'ends the session',
-      { act: 'end', condition: 'amqp:internal-error' },
-      { link: 'telemetry' },
-      /internal error/,
-    ],
-    ['closes', { act: 'close' }, {}, /closed the connection/],
-    [
-      'closes with an error',
-      { act: 'close', condition: 'amqp:connection:forced' },
-      {},
-      /amqp:connection:forced/,
-    ],
-    ['drops the socket', { act: 'drop' }, {}, /dropped the connection/],
-    ['closes with an error nobody knows', { act: 'close', condition: 'acme:odd' }, {}, /acme:odd/],
-  ] as const)('when the hub %s it is over, and says why', async (_title, act, filter, why) => {
+    ['ends the session', { act: 'end' }, 'telemetry', /ended the session/],
+    ['ends it with an error', { act: 'end', condition: 'amqp:internal-error' }, 'commands', /internal error/],
+  ] as const)(
+    'when the hub %s, the links are attached anew on the same connection',
+    async (_title, act, link, why) => {
+      await using hub = await startHub();
+      await using session = await openSession(hub);
+      hub.faults.now(act, { link });
+      expect(await reasonOf(session.over)).toMatchObject({ message: expect.stringMatching(why) as string });
+      expect(session.isRepairable).toBe(true);
+      const repaired = await session.repair(never);
+      expect(await repaired.telemetry.send(encode(message()))).toEqual({ outcome: 'accepted' });
+      hub.sendCommand({ deviceId: device, body: 'go', messageId: 'c1' });
+      const [delivered] = await commandsOf(repaired, 1);
+      expect(delivered!.settle({ outcome: 'accept' })).toBe(true);
+      await hub.waitFor((record) => record.of('outcome').length === 1);
+      expect(hub.record.of('connected')).toHaveLength(1);
+      expect(hub.record.of('token')).toHaveLength(1);
+    },
+  );
+
+  test('when the hub takes $cbs down nothing else is lost, and the next token goes over new links', async () => {
     await using hub = await startHub();
     await using session = await openSession(hub);
-    hub.faults.now(act, filter);
-    expect(await reasonOf(session.over)).toMatchObject({ message: expect.stringMatching(why) as string });
-    await hub.waitFor((record) => record.of('disconnected').length === 1);
+    const makeToken = deviceTokens(parseDeviceConnectionString(hub.deviceConnectionString(device)))!;
+    for (const direction of ['out', 'in'] as const) {
+      hub.faults.now({ act: 'detach', condition: 'amqp:link:detach-forced' }, { link: 'cbs', direction });
+      await session.telemetry.send(encode(message()));
+      await session.renewToken(makeToken(Date.now()), AbortSignal.timeout(5000));
+    }
+    expect(session.over.aborted).toBe(false);
+    expect(hub.record.of('token')).toHaveLength(3);
+    expect(hub.record.of('connected')).toHaveLength(1);
   });
 
   test('a hub that freezes is found by its silence', async () => {
