@@ -13,17 +13,14 @@ interface TelemetryOnly {
  * counter of IoT Edge (`AmqpMessageUtils.cs`).
  */
 export function messageBytes(message: MessageFields & TelemetryOnly): number {
-  let bytes = message.body.length;
-  for (const value of [
-    message.messageId,
-    message.correlationId,
-    message.userId,
-    message.contentType,
-    message.contentEncoding,
-    message.component,
-  ]) {
-    bytes += length(value);
-  }
+  let bytes =
+    message.body.length +
+    length(message.messageId) +
+    length(message.correlationId) +
+    length(message.userId) +
+    length(message.contentType) +
+    length(message.contentEncoding) +
+    length(message.component);
   if (message.expiresAt !== undefined) bytes += 24;
   // These two travel as application properties, so their names count.
   bytes +=

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 import { didYouMean } from '../did-you-mean.js';
 import { AgentError } from '../errors.js';
 import type { Properties } from '../model.js';
@@ -48,6 +50,8 @@ const keysOf: Record<MessageKind, readonly string[]> = {
 
 /** Reads a line; a `data` error that names the key when something is wrong with it. */
 export function parseEnvelope(line: Buffer, kind: MessageKind, nowMs: number): Envelope {
+  // Decoding would put U+FFFD in the place of what is not UTF-8, and send that.
+  if (!isUtf8(line)) throw wrong('it is not UTF-8');
   const text = line.toString('utf8');
   const fields = parseObject(text);
   for (const key of fields.keys()) {

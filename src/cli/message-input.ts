@@ -4,7 +4,7 @@ import { monotonicFactory } from 'ulid';
 
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
 import { messageBytes } from '../message-size.js';
-import { hubLimits, type MessageFields, type Properties, type TelemetryMessage } from '../model.js';
+import { hubLimits, type MessageFields, type TelemetryMessage } from '../model.js';
 import type { Io } from './io.js';
 import { type Line, readLines } from './lines.js';
 import { type Ack, type Envelope, type MessageKind, parseEnvelope } from './message-envelope.js';
@@ -224,7 +224,8 @@ function withDefaults(envelope: Envelope, flags: MessageFlags, nextId: () => str
     contentEncoding:
       envelope.contentEncoding ?? flags.contentEncoding ?? encodingOf(contentType, envelope.body),
     expiresAt,
-    properties: Object.assign(Object.create(null) as Properties, flags.prop, envelope.properties),
+    // A spread copies a name such as `__proto__` like any other.
+    properties: { ...flags.prop, ...envelope.properties },
     body: envelope.body,
   };
 }

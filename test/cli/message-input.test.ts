@@ -188,6 +188,12 @@ test.each([
   expect(all[1]?.message?.body.toString()).toBe('good');
 });
 
+test('a line that is not UTF-8 is an error, not a changed message', async () => {
+  const stdin = Buffer.concat([Buffer.from('{"bodyText":"'), Buffer.from([0xff]), Buffer.from('"}\n')]);
+  const [item] = await items(['--ndjson'], '', fakeIo({ stdin }));
+  expect(item).toMatchObject({ line: 1, error: { code: 'data', message: 'it is not UTF-8' } });
+});
+
 test('a misspelt key is told what it may have meant', async () => {
   const [item] = await items(['--ndjson'], '{"body":1,"contenType":"x"}\n');
   expect(item!.error!.hint).toBe('did you mean "contentType"?');
