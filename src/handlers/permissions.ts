@@ -1,8 +1,8 @@
-import { accessSync, constants, lstatSync, readlinkSync, statSync } from 'node:fs';
-import { delimiter, dirname, isAbsolute, join, parse, resolve, sep } from 'node:path';
+import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import { dirname, join, parse, resolve, sep } from 'node:path';
 import type { Stats } from 'node:fs';
 
-import { errorText } from '../errors.js';
+import { errorText, systemErrorCode } from '../errors.js';
 
 /** More links than this on the way to a file are a loop (ELOOP). */
 const mostLinks = 40;
@@ -16,13 +16,12 @@ const mostLinks = 40;
  * is root's or ours.
  */
 export function permissionProblem(file: string): string | undefined {
-  const path = file.includes('/') ? resolve(file) : findInPath(file);
-  // A file that is not there is found missing when it is started, and said so.
-  if (path === undefined) return undefined;
+  const path = resolve(file);
   try {
     return problemOnTheWay(path, mostLinks) ?? problemOfFile(path);
   } catch (error) {
-    return statSync(path, { throwIfNoEntry: false }) === undefined ? undefined : errorText(error);
+    // A file that is not there is found missing when it is started, and said so.
+    return systemErrorCode(error) === 'ENOENT' ? undefined : errorText(error);
   }
 }
 
@@ -65,22 +64,4 @@ function problemOfOwner(path: string, { uid }: Stats): string | undefined {
   const own = process.geteuid?.();
   if (own === undefined || uid === 0 || uid === own) return undefined;
   return `${path} belongs to user ${uid}, neither root nor the agent's user (${own})`;
-}
-
-/** As execvp(3) finds it. */
-function findInPath(name: string): string | undefined {
-  return (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .filter(isAbsolute)
-    .map((directory) => join(directory, name))
-    .find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
 }

@@ -1,7 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, statSync } from 'node:fs';
+import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { isMainThread } from 'node:worker_threads';
@@ -20,7 +21,7 @@ import { killMarked, markVariable } from './survivors.js';
  */
 
 export interface ProcessOptions {
-  /** A path, or a name to be looked up in PATH. */
+  /** A path, relative to the agent's own working directory, or a name to be looked up in the program's PATH. */
   file: string;
   args: readonly string[];
   cwd?: string | undefined;
@@ -53,12 +54,15 @@ export type Exit = { code: number } | { signal: string };
 export type Started = { ok: true; process: OwnProcess } | { ok: false; why: string };
 
 export async function startProcess(options: ProcessOptions): Promise<Started> {
-  const problem = options.checkPermissions ? permissionProblem(options.file) : undefined;
+  const file = pathOf(options.file, options.variables['PATH']);
+  if (file === undefined) return { ok: false, why: `${options.file} is missing from PATH` };
+  // What is checked is what is started: the same path, not looked up again.
+  const problem = options.checkPermissions ? permissionProblem(file) : undefined;
   if (problem !== undefined) return { ok: false, why: `refused: ${problem}` };
 
   const mark = randomBytes(16).toString('hex');
   const cgroup = makeCgroup(mark);
-  const started = await spawned(options, mark, cgroup);
+  const started = await spawned({ ...options, file }, mark, cgroup);
   if (!started.ok) {
     await cgroup?.kill(options.clock);
     return started;
@@ -88,6 +92,25 @@ export async function startProcess(options: ProcessOptions): Promise<Started> {
       },
     },
   };
+}
+
+/** A path, or what execvp(3) would find under a mere name. */
+function pathOf(file: string, searchPath = ''): string | undefined {
+  if (file.includes('/')) return resolve(file);
+  return searchPath
+    .split(delimiter)
+    .filter(isAbsolute)
+    .map((directory) => join(directory, file))
+    .find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
 }
 
 async function killAll(pid: number, mark: string, cgroup: Cgroup | undefined, clock: Clock): Promise<number> {
@@ -193,7 +216,11 @@ function startFailure(error: unknown, { file, cwd }: ProcessOptions): string {
 }
 
 function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {

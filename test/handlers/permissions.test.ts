@@ -19,7 +19,6 @@ function handlerIn(...folders: string[]): { dir: string; file: string; inner: st
 describe('a file', () => {
   test('of our own in directories of our own may be run, also below a sticky one', () => {
     expect(permissionProblem(handlerIn('a', 'b').file)).toBeUndefined();
-    expect(permissionProblem('sh')).toBeUndefined();
     expect(permissionProblem('/bin/sh')).toBeUndefined();
   });
 
@@ -80,6 +79,17 @@ describe('a file', () => {
       expect(permissionProblem(join(dir, 'not-there'))).toBeUndefined();
     },
   );
+
+  test('that is named by a mere name is the one in the PATH that the program gets', async () => {
+    const [safe, open] = [tempDir(), tempDir()];
+    script('#!/bin/sh\necho safe\n', { dir: safe, name: 'tool' });
+    script('#!/bin/sh\necho open\n', { dir: open, name: 'tool', mode: 0o777 });
+    const inPath = (PATH: string): ReturnType<typeof runOnce> =>
+      runOnce(programHandler({ name: 'h', file: 'tool', environment: { PATH } }));
+    expect(String((await inPath(`relative:${safe}:${open}`)).reply)).toBe('safe\n');
+    expect((await inPath(`${open}:${safe}`)).reason).toContain('refused');
+    expect((await inPath('/nowhere')).reason).toBe('tool is missing from PATH');
+  });
 
   test('that is refused is not run, from one run to the next, and the command is kept', async () => {
     const cwd = tempDir();
