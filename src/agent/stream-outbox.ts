@@ -1,6 +1,6 @@
 import { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
-import type { Outbox, OutboxEntry } from './telemetry.js';
+import { sharesWith, type Fellows, type Outbox, type OutboxEntry } from './telemetry.js';
 
 /** The hub's answer and how long it took; undefined for an item that there was nothing to send of. */
 export type StreamAnswer = { outcome: SendOutcome; ms: number } | undefined;
@@ -50,10 +50,12 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
     this.#wake();
   }
 
-  take(): StreamEntry<Item> | undefined {
-    const entry = this.#waiting.shift();
-    if (entry !== undefined) entry.takenAt = performance.now();
-    return entry;
+  take(fellows?: Fellows): StreamEntry<Item> | undefined {
+    const [first] = this.#waiting;
+    if (first === undefined || !sharesWith(fellows, first)) return undefined;
+    this.#waiting.shift();
+    first.takenAt = performance.now();
+    return first;
   }
 
   async wait(signal: AbortSignal): Promise<boolean> {

@@ -1,30 +1,62 @@
+import { encodeBatch, batchOverheadBytes } from '../amqp/messages.js';
 import type { HubSession } from '../amqp/session.js';
+import { messageFormat } from '../amqp/telemetry-link.js';
+import type { Clock } from '../clock.js';
+import { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
+import { isAboutTheMessage } from './verdict.js';
 
 /** A message on its way out: already encoded, so that it is sent again byte for byte. */
 export interface OutboxEntry {
   readonly encoded: Buffer;
+  /** With how many messages, itself included, it may share a transfer; absent: as many as fit. */
+  shares?: number | undefined;
 }
 
 /** Where telemetry waits: the spool of the agent, or what `send` reads from its input. */
 export interface Outbox<Entry extends OutboxEntry> {
-  /** The oldest entry that is not on its way; undefined when there is none at the moment. */
-  take(): Entry | undefined;
+  /** The oldest entry that is not on its way, if there is one at the moment and it can share a transfer with `fellows`. */
+  take(fellows?: Fellows): Entry | undefined;
   /** Resolves `true` when there is one to take, `false` when there will never be one again. */
   wait(signal: AbortSignal): Promise<boolean>;
   /** The hub has answered for this entry. */
   settled(entry: Entry, outcome: SendOutcome): void;
-  /** The connection was lost before the hub answered for these, oldest first: they are taken again before all others. */
+  /** These were not answered, or not for themselves, oldest first: they are taken again before all others. */
   putBack(entries: readonly Entry[]): void;
 }
 
+/** The messages that are in a transfer already, and the room that is left. */
+export interface Fellows {
+  count: number;
+  bytesLeft: number;
+}
+
+/** Whether an entry may go out in a transfer with its fellows. */
+export function sharesWith(
+  fellows: Fellows | undefined,
+  { encoded, shares = Infinity }: OutboxEntry,
+): boolean {
+  if (fellows === undefined) return true;
+  return fellows.count < shares && encoded.length + batchOverheadBytes <= fellows.bytesLeft;
+}
+
 export interface PumpOptions {
-  /** Messages that may be unanswered at once; the hub's credit may allow fewer. */
+  /** Messages that may be unanswered at once; the hub's credit may allow fewer transfers. */
   window: number;
+  /** Whether messages that wait together go out together (format 0x80013700). */
+  batches: boolean;
+  /** Milliseconds after which an answer that has not come is taken to be lost, and the links with it. */
+  answerWithinMs?: number;
+  clock: Clock;
   /** Aborts to send no more; what is on its way is still waited for. */
   stopping: AbortSignal;
   onAccepted?: () => void;
 }
+
+/** The hub takes 256 KB for a batch; it counts a little otherwise than we do. */
+const batchBytes = 250 * 1024;
+const batchMessages = 200;
+const defaultAnswerWithinMs = 30_000;
 
 /**
  * Sends what is in the outbox, in order, until it has ended or `stopping` aborts, and waits for the answers.
@@ -33,18 +65,23 @@ export interface PumpOptions {
 export async function pumpTelemetry<Entry extends OutboxEntry>(
   { telemetry, over }: Pick<HubSession, 'telemetry' | 'over'>,
   outbox: Outbox<Entry>,
-  { window, stopping, onAccepted }: PumpOptions,
+  options: PumpOptions,
 ): Promise<void> {
-  const onTheirWay = new Set<Entry>();
+  const { window, batches, clock, stopping, onAccepted } = options;
+  const onTheirWay = new Set<Shipment<Entry>>();
+  let unanswered = 0;
   let answered: () => void = () => undefined;
   const until = AbortSignal.any([stopping, over]);
 
-  const send = (entry: Entry) => {
-    onTheirWay.add(entry);
-    telemetry.send(entry.encoded).then(
+  const ship = (entries: Entry[]) => {
+    const shipment = { entries, sentAt: clock.monotonic() };
+    onTheirWay.add(shipment);
+    unanswered += entries.length;
+    sendTogether(telemetry, entries).then(
       (outcome) => {
-        onTheirWay.delete(entry);
-        outbox.settled(entry, outcome);
+        onTheirWay.delete(shipment);
+        unanswered -= entries.length;
+        settle(outbox, entries, outcome);
         if (outcome.outcome === 'accepted') onAccepted?.();
         answered();
       },
@@ -59,13 +96,15 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
       answered = resolve;
     });
 
+  const finished = new AbortController();
+  void missAnswers(onTheirWay, telemetry, options, finished.signal);
   try {
     while (!until.aborted) {
-      if (onTheirWay.size >= window) await nextAnswer();
+      if (unanswered >= window) await nextAnswer();
       else if (telemetry.credit <= 0) await telemetry.moreCredit(until);
       else {
-        const entry = outbox.take();
-        if (entry !== undefined) send(entry);
+        const entries = takeTogether(outbox, batches ? Math.min(batchMessages, window - unanswered) : 1);
+        if (entries.length > 0) ship(entries);
         else if (!(await outbox.wait(until))) break;
       }
     }
@@ -73,7 +112,82 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
     if (!stopping.aborted || over.aborted) throw over.aborted ? over.reason : error;
   } finally {
     while (onTheirWay.size > 0 && !over.aborted) await nextAnswer();
-    if (over.aborted) outbox.putBack([...onTheirWay]);
+    finished.abort();
+    if (over.aborted) outbox.putBack([...onTheirWay].flatMap(({ entries }) => entries));
   }
   over.throwIfAborted();
+}
+
+/** What one transfer carries. */
+interface Shipment<Entry> {
+  entries: Entry[];
+  /** By the monotonic clock. */
+  sentAt: number;
+}
+
+function takeTogether<Entry extends OutboxEntry>(outbox: Outbox<Entry>, most: number): Entry[] {
+  const first = outbox.take();
+  if (first === undefined) return [];
+  const entries = [first];
+  let bytesLeft = batchBytes - first.encoded.length - batchOverheadBytes;
+  let allowed = Math.min(most, first.shares ?? Infinity);
+  while (entries.length < allowed) {
+    const next = outbox.take({ count: entries.length, bytesLeft });
+    if (next === undefined) break;
+    entries.push(next);
+    bytesLeft -= next.encoded.length + batchOverheadBytes;
+    allowed = Math.min(allowed, next.shares ?? Infinity);
+  }
+  return entries;
+}
+
+function sendTogether(
+  telemetry: HubSession['telemetry'],
+  entries: readonly OutboxEntry[],
+): Promise<SendOutcome> {
+  const [first] = entries;
+  if (first !== undefined && entries.length === 1) return telemetry.send(first.encoded);
+  return telemetry.send(encodeBatch(entries.map(({ encoded }) => encoded)), messageFormat.batch);
+}
+
+/**
+ * The hub answers for a batch as a whole. One that it refused for what is in it goes out again in halves, until the
+ * message that it means is alone.
+ */
+function settle<Entry extends OutboxEntry>(
+  outbox: Outbox<Entry>,
+  entries: readonly Entry[],
+  outcome: SendOutcome,
+): void {
+  if (entries.length === 1 || !isAboutTheMessage(outcome)) {
+    for (const entry of entries) outbox.settled(entry, outcome);
+    return;
+  }
+  const half = Math.ceil(entries.length / 2);
+  for (const entry of entries) entry.shares = half;
+  outbox.putBack(entries);
+}
+
+/** Gives the links up when the answer to something is overdue: one that was lost on its way never comes. */
+async function missAnswers(
+  onTheirWay: ReadonlySet<Shipment<unknown>>,
+  telemetry: HubSession['telemetry'],
+  { clock, answerWithinMs = defaultAnswerWithinMs }: PumpOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    for (;;) {
+      await clock.sleep(answerWithinMs / 4, signal);
+      const [oldest] = onTheirWay;
+      if (oldest === undefined || clock.monotonic() - oldest.sentAt < answerWithinMs) continue;
+      telemetry.fail(
+        new AgentError(
+          'unavailable',
+          `the hub did not answer for a message within ${answerWithinMs / 1000} s`,
+        ),
+      );
+    }
+  } catch {
+    // Aborted: the pump is finished.
+  }
 }

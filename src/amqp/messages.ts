@@ -30,6 +30,27 @@ export function encodeTelemetry(message: TelemetryMessage, to: string): Buffer {
   );
 }
 
+/** What a message of a batch needs beside its own bytes: descriptor, constructor and length of a data section. */
+export const batchOverheadBytes = 8;
+
+/**
+ * Several encoded messages as one, for a transfer in the format 0x80013700: each is a data section of its own. The
+ * hub answers for all of them together. Source: the C SDK's telemetry messenger; C# `SendEventBatchAsync`.
+ */
+export function encodeBatch(messages: readonly Buffer[]): Buffer {
+  const total = messages.reduce((bytes, message) => bytes + batchOverheadBytes + message.length, 0);
+  const batch = Buffer.allocUnsafe(total);
+  let at = 0;
+  for (const message of messages) {
+    // 0x00 0x53 0x75: the descriptor of a data section; 0xb0: binary with a length of four bytes.
+    batch.writeUInt32BE(0x0053_75b0, at);
+    batch.writeUInt32BE(message.length, at + 4);
+    message.copy(batch, at + batchOverheadBytes);
+    at += batchOverheadBytes + message.length;
+  }
+  return batch;
+}
+
 /**
  * A command for a device, as the service side sends it. Its address is in `to`, the device id percent-encoded as
  * both official service SDKs write it.
@@ -107,7 +128,8 @@ function asText(value: unknown): string | undefined {
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
     return String(value);
   if (Buffer.isBuffer(value)) return value.toString('utf8');
-  if (value instanceof Date) return value.toISOString();
+  // rhea reads a timestamp that no Date can hold as an invalid one.
+  if (value instanceof Date && Number.isFinite(value.getTime())) return value.toISOString();
   return undefined;
 }
 

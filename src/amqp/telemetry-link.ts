@@ -1,5 +1,6 @@
 import type { Delivery, EventContext, Sender } from 'rhea';
 
+import type { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
 import type { SessionScope } from './scope.js';
 
@@ -12,14 +13,15 @@ export const messageFormat = { single: 0, batch: 0x8001_3700 } as const;
  * rhea takes 2 048 messages on a credit of two and then throws, so callers keep to `credit`.
  */
 export class TelemetryLink {
-  readonly #over: AbortSignal;
+  readonly #scope: Pick<SessionScope, 'over' | 'fail'>;
   readonly #sender: CreditedSender;
   readonly #unsettled = new Map<number, Waiter>();
   #sent = 0;
   #nextTag = 0;
 
-  constructor(sender: Sender, { over }: Pick<SessionScope, 'over'>) {
-    this.#over = over;
+  constructor(sender: Sender, scope: Pick<SessionScope, 'over' | 'fail'>) {
+    const { over } = scope;
+    this.#scope = scope;
     this.#sender = sender as CreditedSender;
     const onState = ({ delivery }: EventContext) => {
       if (delivery !== undefined) this.#settle(delivery);
@@ -42,7 +44,7 @@ export class TelemetryLink {
 
   /** Resolves when the hub grants credit; rejects when the session is over. */
   async moreCredit(signal: AbortSignal): Promise<void> {
-    const until = AbortSignal.any([signal, this.#over]);
+    const until = AbortSignal.any([signal, this.#scope.over]);
     until.throwIfAborted();
     while (this.credit <= 0) await nextFlow(this.#sender, until);
   }
@@ -50,14 +52,19 @@ export class TelemetryLink {
   /** Sends an encoded message; resolves with the hub's disposition, rejects when the session is over before. */
   send(encoded: Buffer, format: number = messageFormat.single): Promise<SendOutcome> {
     return new Promise((resolve, reject) => {
-      if (this.#over.aborted) {
-        reject(this.#over.reason as Error);
+      if (this.#scope.over.aborted) {
+        reject(this.#scope.over.reason as Error);
         return;
       }
       const delivery = this.#sender.send(encoded, this.#tag(), format);
       this.#sent++;
       this.#unsettled.set(delivery.id, { resolve, reject });
     });
+  }
+
+  /** Gives the link up, and with it the session that it is on. */
+  fail(error: AgentError): void {
+    this.#scope.fail(error);
   }
 
   #settle(delivery: Delivery): void {

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 
 import { StreamOutbox, type StreamAnswer } from '../../src/agent/stream-outbox.js';
 import { pumpTelemetry } from '../../src/agent/telemetry.js';
+import { systemClock } from '../../src/clock.js';
 import { encode, failure, message, never, openSession, startHub } from '../amqp/hub.js';
 
 /** Numbers to send, one message each, and what was answered, in order. */
@@ -28,7 +29,7 @@ test('a stream arrives in order and once, and is answered in order', async () =>
   await using hub = await startHub();
   await using session = await openSession(hub);
   const { outbox, answers } = numbers(5_000, 100);
-  await pumpTelemetry(session, outbox, { window: 100, stopping: never });
+  await pumpTelemetry(session, outbox, { window: 100, batches: false, clock: systemClock, stopping: never });
   expect(hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(upTo(5_000));
   expect(answers.map(([n, answer]) => [n, answer?.outcome.outcome])).toEqual(
     upTo(5_000).map((n) => [n, 'accepted']),
@@ -40,7 +41,9 @@ test('no more is on its way, and no more is read, than the window and the capaci
   hub.faults.add({ at: 'transfer', link: 'telemetry', do: { act: 'say-nothing' }, times: 'always' });
   await using session = await openSession(hub);
   const { outbox, read } = numbers(1_000, 12);
-  const pumping = failure(pumpTelemetry(session, outbox, { window: 7, stopping: never }));
+  const pumping = failure(
+    pumpTelemetry(session, outbox, { window: 7, batches: false, clock: systemClock, stopping: never }),
+  );
   await hub.waitFor((record) => record.of('telemetry').length === 7);
   expect(read()).toBe(12);
   hub.faults.now({ act: 'drop' });
@@ -52,7 +55,7 @@ test("the hub's credit is kept to when it is smaller than the window", async () 
   await using hub = await startHub({ creditWindow: 3 });
   await using session = await openSession(hub);
   const { outbox } = numbers(500, 100);
-  await pumpTelemetry(session, outbox, { window: 100, stopping: never });
+  await pumpTelemetry(session, outbox, { window: 100, batches: false, clock: systemClock, stopping: never });
   expect(hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(upTo(500));
 });
 
@@ -62,7 +65,9 @@ test('what the hub had not answered when the connection was lost goes out first 
   const { outbox, answers } = numbers(200, 20);
   for (let connection = 0; connection < 2; connection++) {
     await using session = await openSession(hub);
-    await failure(pumpTelemetry(session, outbox, { window: 20, stopping: never }));
+    await failure(
+      pumpTelemetry(session, outbox, { window: 20, batches: false, clock: systemClock, stopping: never }),
+    );
   }
   expect(answers.map(([n]) => n)).toEqual(upTo(200));
   const perConnection = [1, 2].map((connection) =>
@@ -84,7 +89,12 @@ test('after stopping, what is on its way is still waited for', async () => {
   await using session = await openSession(hub);
   const stop = new AbortController();
   const { outbox, answers } = numbers(1_000, 50);
-  const pumping = pumpTelemetry(session, outbox, { window: 10, stopping: stop.signal });
+  const pumping = pumpTelemetry(session, outbox, {
+    window: 10,
+    batches: false,
+    clock: systemClock,
+    stopping: stop.signal,
+  });
   await hub.waitFor((record) => record.of('telemetry').length >= 10);
   stop.abort();
   await pumping;

@@ -116,7 +116,7 @@ test('prints by a template, NUL-separated, and dumps bodies into files of their 
 test('a template with a name it does not have is a usage error', async () => {
   await using it = await setUp();
   expect(await it.receive('-n', '1', '--format', '{mesageId}')).toMatchObject({ code: 64 });
-  expect(it.hub.record.entries).toEqual([]);
+  expect(it.hub.record.of('connected')).toEqual([]);
 });
 
 test('a command whose line could not be printed goes back to the hub', async () => {

@@ -165,7 +165,7 @@ describe('what goes wrong before a message leaves', () => {
     const { code, err } = await it.send(['--stdin'], Buffer.alloc(256 * 1024 + 1, 'x'));
     expect(code).toBe(65);
     expect(err).toMatch(/larger than the 256 KiB/);
-    expect(it.hub.record.entries).toEqual([]);
+    expect(it.hub.record.of('connected')).toEqual([]);
   });
 });
 

@@ -66,7 +66,15 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
       work: async (session, { stopping, healthy }) => {
         online = true;
         await renewTokensDuring(session, hub, () =>
-          pumpTelemetry(session, outbox, { window: job.inflight, stopping, onAccepted: healthy }),
+          pumpTelemetry(session, outbox, {
+            window: job.inflight,
+            batches: false,
+            // How long to wait is the user's to say, and `Patience` keeps to it.
+            answerWithinMs: Infinity,
+            clock: hub.clock,
+            stopping,
+            onAccepted: healthy,
+          }),
         );
       },
       stopping: abandon,

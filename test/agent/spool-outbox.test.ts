@@ -1,0 +1,283 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { describe, expect, test } from 'vitest';
+
+import { SpoolOutbox } from '../../src/agent/spool-outbox.js';
+import { pumpTelemetry, type PumpOptions } from '../../src/agent/telemetry.js';
+import type { HubSession } from '../../src/amqp/session.js';
+import type { Clock } from '../../src/clock.js';
+import { systemClock } from '../../src/clock.js';
+import { silentLog } from '../../src/log.js';
+import { openStore, type Store } from '../../src/store/store.js';
+import { device, encode, failure, message, openSession, startHub } from '../amqp/hub.js';
+import { fastClock } from './clock.js';
+
+/** A store on disk with a spool, gone with the test. */
+async function openSpool(): Promise<Store & AsyncDisposable> {
+  const directory = await mkdtemp(join(tmpdir(), 'iothub-test-'));
+  const store = await openStore({
+    directory,
+    ledger: {
+      replyMessage: () => {
+        throw new Error('no commands here');
+      },
+    },
+  });
+  return {
+    ...store,
+    async [Symbol.asyncDispose]() {
+      await store.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+function newMessage(n: number, body = String(n)) {
+  const messageId = `m${String(n)}`;
+  return { deviceId: device, messageId, encoded: encode(message({ messageId, body: Buffer.from(body) })) };
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+/** Pumps until the spool is empty, over one session. */
+async function drain(
+  session: HubSession,
+  { spool }: Store,
+  outbox: SpoolOutbox,
+  options: Partial<PumpOptions> = {},
+): Promise<void> {
+  const stop = new AbortController();
+  const pumping = pumpTelemetry(session, outbox, {
+    window: 100,
+    batches: false,
+    clock: systemClock,
+    stopping: stop.signal,
+    ...options,
+  });
+  const watching = (async () => {
+    while (spool.stats().waiting.count > 0 && !session.over.aborted) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    stop.abort();
+  })();
+  await Promise.all([pumping, watching]);
+}
+
+const outboxOf = ({ spool }: Store, clock: Clock = systemClock): SpoolOutbox =>
+  new SpoolOutbox(spool, { clock, log: silentLog, random: () => 0 });
+
+test('what was spooled arrives in order and once, and leaves the spool', async () => {
+  await using hub = await startHub();
+  await using store = await openSpool();
+  await store.spool.append(upTo(3_000).map((n) => newMessage(n)));
+  await using session = await openSession(hub);
+  await drain(session, store, outboxOf(store));
+  expect(hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(upTo(3_000));
+  expect(store.spool.stats().waiting.count).toBe(0);
+});
+
+describe('batches', () => {
+  test('carry what waits together, each message as it would arrive alone', async () => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    await store.spool.append(upTo(1_000).map((n) => newMessage(n)));
+    await using session = await openSession(hub);
+    await drain(session, store, outboxOf(store), { batches: true, window: 1_000 });
+    const arrived = hub.record.of('telemetry');
+    expect(arrived.map(({ messageId, body }) => [messageId, Number(body)])).toEqual(
+      upTo(1_000).map((n) => [`m${String(n)}`, n]),
+    );
+  });
+
+  test('stay below the limit of the hub, however large the messages', async () => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    const sizes = [200_000, 10, 60_000, 130_000, 130_000, 5, 250_000, 7, 255_000];
+    await store.spool.append(sizes.map((size, n) => newMessage(n, 'x'.repeat(size))));
+    await using session = await openSession(hub);
+    await drain(session, store, outboxOf(store), { batches: true });
+    expect(hub.record.of('telemetry').map(({ body }) => body.length)).toEqual(sizes);
+    expect(store.spool.stats()).toMatchObject({ waiting: { count: 0 }, deadLetters: { count: 0 } });
+  });
+
+  test('that are refused are halved until the bad message is alone, and only it is set aside', async () => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    // The hub refuses what is over 256 KB: two bad ones, planted as no sender could.
+    await store.spool.append(
+      upTo(60).map((n) => newMessage(n, n === 17 || n === 42 ? 'x'.repeat(300_000) : String(n))),
+    );
+    await using session = await openSession(hub);
+    await drain(session, store, outboxOf(store), { batches: true });
+    const accepted = hub.record.of('telemetry').filter(({ outcome }) => outcome.outcome === 'accepted');
+    expect(accepted.map(({ body }) => Number(body)).sort((a, b) => a - b)).toEqual(
+      upTo(60).filter((n) => n !== 17 && n !== 42),
+    );
+    const letters = [];
+    for await (const letter of store.spool.deadLetters()) letters.push(letter);
+    expect(letters).toMatchObject([
+      { message: { messageId: 'm17' }, condition: 'amqp:link:message-size-exceeded' },
+      { message: { messageId: 'm42' }, condition: 'amqp:link:message-size-exceeded' },
+    ]);
+  });
+});
+
+describe('the answers of the hub', () => {
+  const permanent = [
+    'amqp:link:message-size-exceeded',
+    'com.microsoft:argument-error',
+    'com.microsoft:argument-out-of-range',
+    'amqp:decode-error',
+    'amqp:invalid-field',
+    'amqp:not-allowed',
+    'amqp:not-implemented',
+    'amqp:precondition-failed',
+  ];
+  test.each(permanent)('rejected with %s: it is set aside, and the next one goes', async (condition) => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    await store.spool.append([newMessage(1), newMessage(2)]);
+    hub.faults.add({
+      at: 'transfer',
+      link: 'telemetry',
+      do: { act: 'answer', outcome: 'rejected', condition },
+    });
+    await using session = await openSession(hub);
+    await drain(session, store, outboxOf(store), { window: 1 });
+    const letters = [];
+    for await (const letter of store.spool.deadLetters()) letters.push(letter);
+    expect(letters).toMatchObject([{ condition, message: { messageId: 'm1' } }]);
+    expect(hub.record.of('telemetry').map(({ messageId }) => messageId)).toEqual(['m1', 'm2']);
+  });
+
+  test.each([
+    ['amqp:internal-error', 1],
+    ['com.microsoft:timeout', 1],
+    ['com.microsoft:device-container-throttled', 10],
+    ['com.microsoft:server-busy', 10],
+    ['amqp:resource-limit-exceeded', 60],
+    ['com.microsoft:quota-exceeded', 60],
+    ['amqp:unauthorized-access', 60],
+    ['amqp:not-found', 60],
+  ])(
+    'rejected with %s: a pause of %i s or half of it, then one alone, then the others',
+    async (condition, seconds) => {
+      await using hub = await startHub();
+      await using store = await openSpool();
+      await store.spool.append(upTo(20).map((n) => newMessage(n)));
+      hub.faults.add({
+        at: 'transfer',
+        link: 'telemetry',
+        times: 5,
+        do: { act: 'answer', outcome: 'rejected', condition },
+      });
+      await using session = await openSession(hub);
+      const clock = fastClock(200);
+      const outbox = outboxOf(store, clock);
+      const startedAt = clock.monotonic();
+      await drain(session, store, outbox, { window: 5, clock });
+      expect(clock.monotonic() - startedAt).toBeGreaterThanOrEqual((seconds * 1000) / 2);
+      const arrived = hub.record.of('telemetry').map(({ messageId }) => messageId);
+      // The first five are refused together; one is tried alone; and then all go, in order.
+      expect(arrived.slice(0, 6)).toEqual(['m0', 'm1', 'm2', 'm3', 'm4', 'm0']);
+      expect(arrived.slice(5)).toEqual(upTo(20).map((n) => `m${String(n)}`));
+      expect(outbox.flow).toEqual({ flow: 'open' });
+    },
+  );
+
+  test('released or modified: it is sent again, and after five times modified it is set aside', async () => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    await store.spool.append([newMessage(1), newMessage(2)]);
+    hub.faults.add({
+      at: 'transfer',
+      link: 'telemetry',
+      times: 3,
+      do: { act: 'answer', outcome: 'released' },
+    });
+    await using session = await openSession(hub);
+    await drain(session, store, outboxOf(store), { window: 1 });
+    expect(hub.record.of('telemetry').map(({ messageId }) => messageId)).toEqual([
+      'm1',
+      'm1',
+      'm1',
+      'm1',
+      'm2',
+    ]);
+
+    await store.spool.append([newMessage(3), newMessage(4)]);
+    hub.faults.add({
+      at: 'transfer',
+      link: 'telemetry',
+      times: 5,
+      do: { act: 'answer', outcome: 'modified' },
+    });
+    await drain(session, store, outboxOf(store), { window: 1 });
+    const ids = hub.record.of('telemetry').map(({ messageId }) => messageId);
+    expect(ids.slice(5)).toEqual(['m3', 'm3', 'm3', 'm3', 'm3', 'm4']);
+    expect(store.spool.stats().deadLetters.count).toBe(1);
+  });
+
+  test('a condition that nobody knows is taken for trouble five times, then the message is set aside', async () => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    await store.spool.append([newMessage(1), newMessage(2)]);
+    const answer = { act: 'answer', outcome: 'rejected', condition: 'acme:odd' } as const;
+    hub.faults.add({ at: 'transfer', link: 'telemetry', times: 5, do: answer });
+    await using session = await openSession(hub);
+    const clock = fastClock(200);
+    await drain(session, store, outboxOf(store, clock), { window: 1, clock });
+    expect(hub.record.of('telemetry').map(({ messageId }) => messageId)).toEqual([
+      'm1',
+      'm1',
+      'm1',
+      'm1',
+      'm1',
+      'm2',
+    ]);
+    expect(store.spool.stats().deadLetters.count).toBe(1);
+  });
+});
+
+test('an answer that never comes costs the links and no message', async () => {
+  await using hub = await startHub();
+  await using store = await openSpool();
+  await store.spool.append(upTo(50).map((n) => newMessage(n)));
+  hub.faults.add({ at: 'disposition', link: 'telemetry', after: 10, do: { act: 'say-nothing' } });
+  await using first = await openSession(hub);
+  const clock = fastClock(200);
+  const outbox = outboxOf(store, clock);
+  const options = { window: 20, clock };
+  expect(await failure(drain(first, store, outbox, options))).toMatchObject({
+    message: 'the hub did not answer for a message within 30 s',
+  });
+  expect(first.isRepairable).toBe(true);
+  const second = await first.repair(AbortSignal.timeout(5_000));
+  await drain(second, store, outbox, options);
+  const arrived = hub.record.of('telemetry').map(({ messageId }) => messageId);
+  expect(new Set(arrived).size).toBe(50);
+  expect(arrived.length).toBeLessThanOrEqual(50 + 20);
+});
+
+test('what was not answered when the connection was lost is sent again by the next, before what came later', async () => {
+  await using hub = await startHub();
+  await using store = await openSpool();
+  await store.spool.append(upTo(200).map((n) => newMessage(n)));
+  const outbox = outboxOf(store);
+  hub.faults.add({ at: 'disposition', link: 'telemetry', after: 70, do: { act: 'drop' } });
+  {
+    await using session = await openSession(hub);
+    await failure(drain(session, store, outbox, { window: 30 }));
+  }
+  await store.spool.append([newMessage(200)]);
+  await using session = await openSession(hub);
+  await drain(session, store, outbox, { window: 30 });
+  const second = hub.record
+    .of('telemetry')
+    .filter(({ connection }) => connection === 2)
+    .map(({ body }) => Number(body));
+  expect(second).toEqual(upTo(201).slice(second[0]));
+  expect(store.spool.stats().waiting.count).toBe(0);
+});
