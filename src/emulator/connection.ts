@@ -1,27 +1,25 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 
-import { certifies, covers, verifyPlain } from './access.js';
+import { verifyPlain } from './access.js';
 import type { ClientCertificate, Grant, Right } from './access.js';
 import { pathOf, routeOf } from './addresses.js';
 import type { Direction, LinkKind, Route } from './addresses.js';
-import { openCbsRequests } from './cbs.js';
-import { openCommandDeliveries, openCommandSending, openFeedback } from './commands.js';
 import { identityKey } from './device.js';
 import type { Device, DeviceOwner } from './device.js';
 import { hubError, refusal } from './errors.js';
 import type { HubError } from './errors.js';
-import { openManagement, openPartition, partitionObjection, redirect } from './event-links.js';
+import { partitionObjection, redirect } from './event-links.js';
 import { isEnding, matches } from './faults.js';
 import type { Ending, FaultAction, FaultFilter, Faults, Moment } from './faults.js';
+import { Grants } from './grants.js';
 import type { Hub } from './hub.js';
+import { givers, takers } from './link-table.js';
 import { Inlet, Outlet, channelOf, maxMessageBytes } from './links.js';
-import type { LinkContext, Transfer } from './links.js';
-import { openMethodAnswers, openMethodCalls } from './methods.js';
+import type { LinkContext } from './links.js';
 import type { LinkFacts, Transport } from './record.js';
+import { offerSasl } from './sasl.js';
 import { Settler } from './settle.js';
-import { openTelemetry } from './telemetry.js';
-import { openTwinRequests, openTwinResponses } from './twin-links.js';
 import { closeLink, insides, rhea } from './wire.js';
 import type { Connection, Receiver, Sender, Session } from './wire.js';
 
@@ -41,23 +39,28 @@ export class ClientConnection implements DeviceOwner {
   readonly #hub: Hub;
   readonly #faults: Faults;
   readonly #socket: Duplex;
-  readonly #certificate: ClientCertificate | undefined;
+  readonly #grants: Grants;
   readonly #amqp: Connection;
   readonly #links = new Map<Sender | Receiver, Inlet | Outlet>();
   readonly #sessions = new Map<Session, { number: number; settler: Settler }>();
   #sessionsOpened = 0;
-  /** By scope and holder: a new token for the same replaces the old one. */
-  readonly #grants = new Map<string, { grant: Grant; cancelExpiry: () => void }>();
-  #tokens = 0;
+  /** Devices that it speaks for. */
+  readonly #devices = new Set<Device>();
 
   constructor(number: number, { socket, transport, certificate }: Peer, hub: Hub, faults: Faults) {
     this.number = number;
     this.transport = transport;
-    this.#certificate = certificate;
     this.#hub = hub;
+    this.#grants = new Grants(certificate, {
+      clock: hub.clock,
+      graceMs: hub.tokenGraceMs,
+      onExpired: () => {
+        this.#detachUncovered();
+      },
+    });
     this.#faults = faults;
     this.#socket = socket;
-    this.#amqp = this.#accept(socket);
+    this.#amqp = this.#accept(socket, certificate !== undefined);
   }
 
   /** Its sessions, each with its links: what a test asserts the shape of a client by. */
@@ -66,7 +69,7 @@ export class ClientConnection implements DeviceOwner {
     return {
       number: this.number,
       transport: this.transport,
-      tokens: this.#tokens,
+      tokens: this.#grants.accepted,
       sessions: [...this.#sessions.values()].map(({ number }) => ({
         number,
         links: links
@@ -87,15 +90,7 @@ export class ClientConnection implements DeviceOwner {
 
   /** Remembers what a verified token allows, until it expires. */
   allow(grant: Grant): void {
-    this.#tokens++;
-    const key = grantKey(grant);
-    this.#grants.get(key)?.cancelExpiry();
-    const end = grant.expiresAt + this.#hub.tokenGraceMs;
-    const cancelExpiry = this.#hub.clock.at(end, () => {
-      this.#grants.delete(key);
-      this.#detachUncovered();
-    });
-    this.#grants.set(key, { grant, cancelExpiry });
+    this.#grants.add(grant);
   }
 
   /**
@@ -119,17 +114,7 @@ export class ClientConnection implements DeviceOwner {
 
   /** Lets its tokens (of one device, or all) expire now; returns how many there were. */
   expireTokens(deviceId?: string): number {
-    const expired = [...this.#grants].filter(
-      ([, { grant }]) =>
-        deviceId === undefined ||
-        (grant.holder.kind === 'device' && grant.holder.device.deviceId === deviceId),
-    );
-    for (const [key, { cancelExpiry }] of expired) {
-      cancelExpiry();
-      this.#grants.delete(key);
-    }
-    if (expired.length > 0) this.#detachUncovered();
-    return expired.length;
+    return this.#grants.expire(deviceId);
   }
 
   /** Another connection speaks for the device now, or nobody may. */
@@ -214,7 +199,7 @@ export class ClientConnection implements DeviceOwner {
     this.#socket.destroy();
   }
 
-  #accept(socket: Duplex): Connection {
+  #accept(socket: Duplex, withCertificate: boolean): Connection {
     const container = rhea.create_container({ id: `DeviceGateway_${randomBytes(16).toString('hex')}` });
     const amqp = container.create_connection({
       ...openFields,
@@ -222,7 +207,14 @@ export class ClientConnection implements DeviceOwner {
       receiver_options: { credit_window: 0, autoaccept: false, autosettle: false },
       sender_options: { autosettle: false, treat_modified_as_released: false },
     } as never);
-    this.#offerSasl(container.sasl_server_mechanisms as SaslMechanisms);
+    offerSasl(container.sasl_server_mechanisms, {
+      withCertificate,
+      verify: (user, password) => {
+        const verdict = verifyPlain(user, password, this.#hub);
+        if (verdict.ok) this.#grants.add(verdict.grant);
+        return verdict;
+      },
+    });
     this.#listen(amqp);
     socket.once('close', () => {
       this.#gone();
@@ -230,18 +222,6 @@ export class ClientConnection implements DeviceOwner {
     this.#hub.record.add({ event: 'connected', connection: this.number, transport: this.transport });
     (amqp as unknown as { accept(socket: Duplex): void }).accept(socket);
     return amqp;
-  }
-
-  /** No SASL at all (Node, C#), ANONYMOUS (Event Hubs), MSSBCBS (C), PLAIN (Python, Go) and EXTERNAL all come in. */
-  #offerSasl(mechanisms: SaslMechanisms): void {
-    mechanisms.enable_anonymous();
-    mechanisms['MSSBCBS'] = welcome;
-    if (this.#certificate) mechanisms['EXTERNAL'] = welcome;
-    mechanisms.enable_plain((user, password) => {
-      const verdict = verifyPlain(user, password, this.#hub);
-      if (verdict.ok) this.allow(verdict.grant);
-      return verdict.ok;
-    });
   }
 
   #listen(amqp: Connection): void {
@@ -298,23 +278,34 @@ export class ClientConnection implements DeviceOwner {
       facts,
     };
     const fault = this.fault('attach', context);
-    if (fault?.act === 'refuse') {
-      this.#refuse(
-        link,
-        facts,
-        address,
-        faultError(fault, this.#hub.now()) ?? internalError(this.#hub.now()),
-      );
-      return;
+    switch (fault?.act) {
+      case 'say-nothing':
+        withholdAttach(link);
+        break;
+      case 'delay':
+        withholdAttach(link);
+        this.#hub.clock.at(this.#hub.now() + fault.ms, () => {
+          link.open();
+          this.#answer(link, context, address);
+        });
+        break;
+      case 'refuse': {
+        const now = this.#hub.now();
+        const error = faultError(fault, now) ?? refusal('internal', 'a fault was asked for', now);
+        this.#refuse(link, facts, address, error);
+        break;
+      }
+      default:
+        this.#answer(link, context, address);
+        if (fault) this.suffer(fault, context);
     }
-    if (fault?.act === 'say-nothing') {
-      withholdAttach(link);
-      return;
-    }
-    const error = this.#objectionTo(route, path, device) ?? this.#elsewhere(context);
+  }
+
+  #answer(link: Sender | Receiver, context: LinkContext, address: string): void {
+    const { route, device, facts } = context;
+    const error = this.#objectionTo(route, pathOf(address), device) ?? this.#elsewhere(context);
     if (error) this.#refuse(link, facts, address, error);
     else this.#open(link, context, address);
-    if (fault) this.suffer(fault, context);
   }
 
   /** Why a link may not be opened, if it may not. */
@@ -325,9 +316,7 @@ export class ClientConnection implements DeviceOwner {
     // A token for it names the event hub, its address does not.
     const { eventHubName } = this.#hub.settings;
     const scope = route.kind === 'management' ? [eventHubName, '$management'] : path;
-    const allowed =
-      [...this.#grants.values()].some(({ grant }) => grantCovers(grant, right, scope, device)) ||
-      (device !== undefined && this.#certificate !== undefined && certifies(this.#certificate, device));
+    const allowed = this.#grants.allow(right, scope, device);
     if ('deviceId' in route && device === undefined) {
       const text = `there is no device ${identityKey(route)}`;
       return allowed ? refusal('device-unknown', text, now) : refusal('unauthorized', text, now);
@@ -391,6 +380,7 @@ export class ClientConnection implements DeviceOwner {
     );
     if (device.owner !== undefined && device.owner !== this) device.owner.yield(device, why);
     device.owner = this;
+    this.#devices.add(device);
     for (const [link, { context: older }] of [...this.#links]) {
       const same = older.device === device && older.route.kind === context.route.kind;
       if (link !== newest && same && older.direction === context.direction) this.#detach(link, why);
@@ -447,8 +437,8 @@ export class ClientConnection implements DeviceOwner {
 
   #gone(): void {
     for (const link of [...this.#links.keys()]) this.#linkGone(link, 'client');
-    for (const { cancelExpiry } of this.#grants.values()) cancelExpiry();
-    for (const device of this.#hub.devices) if (device.owner === this) device.owner = undefined;
+    this.#grants.stop();
+    for (const device of this.#devices) if (device.owner === this) device.owner = undefined;
     this.#sessions.clear();
     this.#hub.record.add({ event: 'disconnected', connection: this.number });
   }
@@ -494,67 +484,11 @@ export interface LinkView {
   moduleId?: string | undefined;
 }
 
-/** What takes the transfers of a link that a client sends on. */
-type OpenInlet = (
-  context: LinkContext,
-  hub: Hub,
-) => (transfer: Transfer, fault: FaultAction | undefined) => void;
-
-const takers: Partial<Record<LinkKind, OpenInlet>> = {
-  cbs: openCbsRequests,
-  telemetry: openTelemetry,
-  twin: openTwinRequests,
-  methods: openMethodAnswers,
-  send: openCommandSending,
-  management: openManagement,
-};
-
-/** What feeds a link that a client receives from. */
-const givers: Partial<Record<LinkKind, (outlet: Outlet, hub: Hub) => void>> = {
-  commands: openCommandDeliveries,
-  twin: openTwinResponses,
-  methods: openMethodCalls,
-  feedback: openFeedback,
-  partition: openPartition,
-};
-
-/** A mechanism that asks nothing: who it is, tokens or a certificate tell. */
-const welcome = () => ({
-  outcome: undefined as boolean | undefined,
-  start() {
-    this.outcome = true;
-  },
-});
-
 /** Who is at the other end of a socket. */
 export interface Peer {
   socket: Duplex;
   transport: Transport;
   certificate?: ClientCertificate | undefined;
-}
-
-interface SaslMechanisms {
-  enable_anonymous(): void;
-  enable_plain(check: (user: string, password: string) => boolean): void;
-  [mechanism: string]: unknown;
-}
-
-function grantKey({ scope, holder }: Grant): string {
-  return `${holder.kind}:${scope.join('/')}`;
-}
-
-function grantCovers(
-  { scope, holder }: Grant,
-  right: Right,
-  path: readonly string[],
-  device: Device | undefined,
-): boolean {
-  if (holder.kind === 'policy') return holder.rights.includes(right) && covers(scope, path);
-  if (right !== 'DeviceConnect' || device === undefined) return false;
-  // Of the identity that the token was made for, not of one that was registered under its name since.
-  const ofItsDevice = holder.device.moduleId === undefined && device.moduleId !== undefined;
-  const own = holder.device === device || (ofItsDevice && holder.device.deviceId === device.deviceId);
-  return own && covers(scope, path);
 }
 
 /** The error of a fault, or none when it names no condition. */
@@ -563,10 +497,6 @@ function faultError(fault: FaultAction, now: number): HubError | undefined {
   const { condition, description } = fault;
   if (description !== undefined) return { condition, description };
   return hubError(condition, 500_001, 'a fault was asked for', now);
-}
-
-function internalError(now: number): HubError {
-  return refusal('internal', 'a fault was asked for', now);
 }
 
 /** rhea answers an attach by itself at the end of the tick; this takes the answer back. */
