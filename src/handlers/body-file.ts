@@ -1,6 +1,5 @@
-import { closeSync, constants, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
 /**
  * The body as a file without a name, for a program's standard input: unlike a pipe it can be left unread, read in
@@ -23,25 +22,21 @@ export function bodyFile(body: Buffer): BodyFile | undefined {
         },
       };
     } catch {
-      // Read-only, full, or not there: the next may do.
+      // Read-only, full, not there, or without nameless files: the next may do.
     }
   }
   return undefined;
 }
 
+/** O_TMPFILE of open(2), which Node does not list: a file that never has a name, so that none can stay behind. */
+const temporaryFile = 0o20000000 | constants.O_DIRECTORY;
+
 function namelessFile(directory: string, body: Buffer): number {
-  const own = mkdtempSync(join(directory, 'iothub-body-'));
-  const file = join(own, 'body');
-  const { O_RDWR, O_CREAT, O_EXCL } = constants;
-  const writable = openSync(file, O_RDWR | O_CREAT | O_EXCL, 0o600);
+  const writable = openSync(directory, temporaryFile | constants.O_RDWR, 0o600);
   try {
     for (let done = 0; done < body.length;) done += writeSync(writable, body, done);
-    return openSync(file, 'r');
-  } catch (error) {
-    ftruncateSync(writable);
-    throw error;
+    return openSync(`/proc/self/fd/${writable}`, 'r');
   } finally {
     closeSync(writable);
-    rmSync(own, { recursive: true, force: true });
   }
 }

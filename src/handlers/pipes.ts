@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, rmdirSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -74,11 +74,13 @@ let refilling: Promise<void> | undefined;
 
 async function makeFifos(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'iothub-pipes-'));
+  const names = Array.from({ length: batch }, (_, index) => join(directory, String(index)));
   try {
-    const names = Array.from({ length: batch }, (_, index) => join(directory, String(index)));
     await promisify(execFile)('mkfifo', ['-m', '600', ...names]);
     for (const name of names) stock.push(openSync(name, constants.O_RDWR | constants.O_NONBLOCK));
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    // One by one: removing recursively takes a descriptor, and their lack may be why we are here.
+    for (const name of names) rmSync(name, { force: true });
+    rmdirSync(directory);
   }
 }

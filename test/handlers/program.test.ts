@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   copyFileSync,
@@ -410,6 +411,37 @@ while [ "$(wc -l < hops)" -lt 20 ]; do sleep 0.02; done`;
     // A stock of pipes is kept ready.
     expect(readdirSync('/proc/self/fd').length).toBeLessThanOrEqual(before + 24);
   });
+});
+
+test('without descriptors it is later, and nothing stays behind when there are some again', () => {
+  const root = join(import.meta.dirname, '../..');
+  const temporary = tempDir();
+  const agent = script(
+    `import { openSync, closeSync, readdirSync } from 'node:fs';
+import { programHandler } from '${root}/dist/handlers/program.js';
+import { silentLog as log } from '${root}/dist/log.js';
+const handler = programHandler({ name: 'h', file: '/bin/cat' });
+const { signal } = new AbortController();
+const event = { event: 'command', deviceId: 'd', deliveryCount: 0, properties: {}, body: Buffer.from('{}') };
+const run = () => handler.run(event, { attempt: 1, timeoutMs: 10000, log, stopping: signal, killing: signal });
+const files = () => ['/dev/shm', '${temporary}'].flatMap((dir) => readdirSync(dir)).filter((name) => name.startsWith('iothub-'));
+const shown = [];
+for (let left = 0; left < 12; left++) {
+  const held = [];
+  try { for (;;) held.push(openSync('/dev/null')); } catch {}
+  for (let n = 0; n < left; n++) closeSync(held.pop());
+  shown.push((await run()).outcome);
+  held.forEach((descriptor) => closeSync(descriptor));
+}
+console.log(JSON.stringify([shown[0], (await run()).outcome, files()]));
+`,
+    { name: 'agent.mjs' },
+  );
+  const { stdout } = spawnSync('sh', ['-c', 'ulimit -n 100; exec "$@"', 'sh', process.execPath, agent], {
+    encoding: 'utf8',
+    env: { ...process.env, TMPDIR: temporary },
+  });
+  expect(JSON.parse(stdout)).toEqual(['release', 'accept', []]);
 });
 
 describe('told to stop', () => {
