@@ -1,3 +1,4 @@
+import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import type { Context } from 'hono';
 import * as v from 'valibot';
@@ -6,12 +7,29 @@ import { AgentError } from '../errors.js';
 import type { Emulator } from './emulator.js';
 import { isEnding } from './faults.js';
 import type { Ending, Fault } from './faults.js';
+import { listenHttp } from './listener.js';
+import type { Listener, PortChoice } from './listener.js';
+
+/** Serves an emulator's health and control on a port of its own; `environment` gives its connection strings. */
+export async function serveControl(
+  emulator: Emulator,
+  port: PortChoice,
+  environment: (url: string) => string,
+): Promise<Listener> {
+  const answer = getRequestListener(controlApp(emulator, () => environment(url)).fetch);
+  const listener = await listenHttp(
+    { port, host: '127.0.0.1' },
+    (request, response) => void answer(request, response),
+  );
+  const url = `http://127.0.0.1:${listener.port}`;
+  return listener;
+}
 
 /**
  * The emulator's own API, plain HTTP on loopback: `GET /health` for who waits for it, and what `iothub-emulator ctl`
  * asks for. It wants JSON and a loopback host name, so that no page in a browser can talk to it.
  */
-export function controlApp(emulator: Emulator, environment: () => string): Hono {
+function controlApp(emulator: Emulator, environment: () => string): Hono {
   const app = new Hono();
   app.use(async (c, next) => {
     const host = (c.req.header('host') ?? '').replace(/:\d+$/, '');

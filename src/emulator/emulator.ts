@@ -10,9 +10,9 @@ import type { Authentication, Device } from './device.js';
 import { identityKey } from './device.js';
 import { Faults } from './faults.js';
 import { Hub, recorded } from './hub.js';
-import { certificateOf, listen, listenHttp, listenHttps, listenTls } from './listener.js';
-import type { Listener, PortChoice } from './listener.js';
 import type { HubMessage } from './message.js';
+import { openPorts } from './ports.js';
+import type { PortOptions, Ports } from './ports.js';
 import type { HubRecord, RecordEntry, WaitOptions } from './record.js';
 import type { Seed } from './seed.js';
 import { defaultSettings, wellKnownKey } from './settings.js';
@@ -22,128 +22,94 @@ import { StateDirectory } from './state.js';
 
 export type { ConnectionView, Device, HubRecord, RecordEntry };
 export type { ActiveFault, Fault, FaultAction, FaultFilter, Faults } from './faults.js';
+export type { PortOptions } from './ports.js';
 export type { HubSettings } from './settings.js';
 
-export interface EmulatorOptions extends Partial<Omit<HubSettings, 'commands'>> {
+export interface EmulatorOptions extends PortOptions, Partial<Omit<HubSettings, 'commands'>> {
   commands?: Partial<HubSettings['commands']>;
-  /** AMQP over TLS. Default 0: a free one. */
-  port?: number;
-  /** REST and AMQP over WebSocket. None by default; 0 takes a free one. Many SDKs know no other than 443. */
-  httpsPort?: PortChoice;
-  /** AMQP without TLS, as Event Hubs clients want it for `UseDevelopmentEmulator=true`. None by default. */
-  plainPort?: PortChoice;
-  /** Address to listen on. Default 127.0.0.1. */
-  host?: string;
   /** Names that clients know it by, besides those of `hostNames`. */
   moreHostNames?: readonly string[];
   /** A key of its own instead of the well-known one; kept in the state directory. */
   randomKeys?: boolean;
   /** Devices to register. */
   devices?: readonly string[];
+  /** What the hub begins with, besides `devices`. */
+  seed?: Seed;
   /**
    * Where everything is kept: the certificate authority, the registry, twins, waiting commands and events. Without it
    * each start is a new hub.
    */
   stateDirectory?: string;
-  /** What the hub begins with, besides `devices`. */
-  seed?: Seed;
-  clock?: Clock;
 }
 
 /** Starts a local IoT Hub; it is ready when the promise resolves. `await using` stops it at the end of the scope. */
 export async function startEmulator(options: EmulatorOptions = {}): Promise<Emulator> {
-  const {
-    port = 0,
-    host = '127.0.0.1',
-    httpsPort,
-    plainPort,
-    devices = [],
-    stateDirectory,
-    seed,
-    moreHostNames = [],
-    randomKeys = false,
-    commands,
-    ...given
-  } = options;
+  const { stateDirectory } = options;
   const state = stateDirectory === undefined ? undefined : await StateDirectory.open(stateDirectory);
-  const defaults = { ...defaultSettings, ...(randomKeys && { key: await ownKey(state) }) };
-  const settings: HubSettings = {
-    ...defaults,
-    ...given,
-    hostNames: [...(given.hostNames ?? defaults.hostNames), ...moreHostNames],
-    commands: { ...defaults.commands, ...commands },
-  };
-  if (!isLoopback(host) && settings.key === wellKnownKey) {
-    throw new AgentError('config', `the well-known key is not for ${host}, which others can reach`, {
-      hint: 'give the hub a key of its own, or listen on 127.0.0.1',
-    });
-  }
+  const settings = await settingsOf(options, state);
   const authority = await certificateAuthority(state, settings.clock);
   const server = await serverCertificate(authority, settings);
-  const emulator = new Emulator(new Hub(settings), authority);
-  await emulator.restore(state, seed, devices);
-  await emulator.listen(server, port, host);
-  if (httpsPort !== undefined) await emulator.listenHttps(server, httpsPort, host);
-  if (plainPort !== undefined) await emulator.listenPlain(plainPort, host);
-  return emulator;
+
+  const hub = new Hub(settings);
+  const snapshots = await fill(hub, state, options);
+  const connections = new Set<ClientConnection>();
+  const faults = faultsOn(hub, connections);
+  let accepted = 0;
+  const accept = (peer: Peer): void => {
+    const connection = new ClientConnection(++accepted, peer, hub, faults);
+    connections.add(connection);
+    peer.socket.once('close', () => connections.delete(connection));
+  };
+  const authorities = [authority.certificate, ...settings.deviceAuthorities];
+  const ports = await openPorts(options, { hub, faults, server, authorities, accept });
+  hub.address = { host: settings.hubName, port: ports.amqps };
+  return new Emulator({ hub, faults, authority, ports, connections, snapshots });
 }
 
+/** What an emulator is made of. */
+interface Parts {
+  hub: Hub;
+  faults: Faults;
+  authority: CertificateAndKey;
+  ports: Ports;
+  connections: ReadonlySet<ClientConnection>;
+  snapshots: Snapshots | undefined;
+}
+
+/** A running emulator; `startEmulator` makes them. */
 export class Emulator implements AsyncDisposable {
   /** PEM of the certificate authority that signed the emulator's certificate. */
   readonly ca: string;
   readonly faults: Faults;
   readonly #hub: Hub;
-  readonly #authority: CertificateAndKey;
-  readonly #connections = new Set<ClientConnection>();
-  readonly #listeners: Listener[] = [];
-  #snapshots: Snapshots | undefined;
-  #port = 0;
-  #httpsPort: number | undefined;
-  #httpPort: number | undefined;
-  #plainPort: number | undefined;
-  #connectionsAccepted = 0;
+  readonly #parts: Parts;
 
-  /** Not for use: `startEmulator` makes them. */
-  constructor(hub: Hub, authority: CertificateAndKey) {
-    this.#hub = hub;
-    this.#authority = authority;
-    this.ca = authority.certificate;
-    this.faults = new Faults(
-      (ending, filter) => {
-        let ended = 0;
-        for (const connection of [...this.#connections]) ended += connection.end(ending, filter);
-        return ended;
-      },
-      (fault) => {
-        hub.record.add({ event: 'fault', fault: JSON.stringify(fault) });
-      },
-    );
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.#hub = parts.hub;
+    this.faults = parts.faults;
+    this.ca = parts.authority.certificate;
   }
 
   /** AMQP over TLS. */
   get port(): number {
-    return this.#port;
+    return this.#parts.ports.amqps;
   }
 
   /** REST and AMQP over WebSocket; undefined unless a port was asked for. */
   get httpsPort(): number | undefined {
-    return this.#httpsPort;
-  }
-
-  /** Health and control; undefined unless it was asked for. */
-  get httpPort(): number | undefined {
-    return this.#httpPort;
+    return this.#parts.ports.https;
   }
 
   /** AMQP without TLS; undefined unless a port was asked for. */
   get plainPort(): number | undefined {
-    return this.#plainPort;
+    return this.#parts.ports.plain;
   }
 
   /** Name and port, as connection strings carry them. */
   get hostName(): string {
     // Clients that take no port know the standard one.
-    const port = this.#port === 5671 ? '' : `:${this.#port}`;
+    const port = this.port === 5671 ? '' : `:${this.port}`;
     return `${this.#hub.settings.hubName}${port}`;
   }
 
@@ -154,7 +120,7 @@ export class Emulator implements AsyncDisposable {
 
   /** The connections that are open now, with their sessions and links. */
   get connections(): ConnectionView[] {
-    return [...this.#connections].map(({ view }) => view);
+    return [...this.#parts.connections].map(({ view }) => view);
   }
 
   /** Waits until `found` gives something true of the record. */
@@ -179,7 +145,10 @@ export class Emulator implements AsyncDisposable {
 
   /** Lets tokens expire at once, of one device or all; its links are detached. Returns how many there were. */
   expireTokens(deviceId?: string): number {
-    return [...this.#connections].reduce((sum, connection) => sum + connection.expireTokens(deviceId), 0);
+    return [...this.#parts.connections].reduce(
+      (sum, connection) => sum + connection.expireTokens(deviceId),
+      0,
+    );
   }
 
   addDevice(id: DeviceId | string, authentication?: Authentication): Device {
@@ -238,7 +207,7 @@ export class Emulator implements AsyncDisposable {
     const { makeCertificate } = await import('./certificates.js');
     return await makeCertificate({
       commonName: deviceId,
-      issuer: this.#authority,
+      issuer: this.#parts.authority,
       usage: 'client',
       now: Date.now(),
     });
@@ -262,94 +231,12 @@ export class Emulator implements AsyncDisposable {
     return `Endpoint=sb://${this.hostName}/;${key};EntityPath=${this.#hub.settings.eventHubName}`;
   }
 
-  /** Not for use: part of starting. */
-  async listen(tls: CertificateAndKey, port: PortChoice, host: string): Promise<void> {
-    const listener = await listenTls(this.#tlsOptions(tls, port, host), (socket) => {
-      this.#accept({ socket, transport: 'tls', certificate: certificateOf(socket) });
-    });
-    this.#listeners.push(listener);
-    this.#port = listener.port;
-    this.#hub.address = { host: this.#hub.settings.hubName, port: listener.port };
-  }
-
-  /** Not for use: part of starting. What was kept, what it is seeded with, what is asked for. */
-  async restore(
-    state: StateDirectory | undefined,
-    seed: Seed | undefined,
-    devices: readonly string[],
-  ): Promise<void> {
-    if (state) {
-      const { Snapshots } = await import('./snapshot.js');
-      this.#snapshots = await Snapshots.open(this.#hub, state);
-    }
-    if (seed) {
-      const { plant } = await import('./seed.js');
-      plant(this.#hub, seed);
-    }
-    for (const deviceId of devices) if (!this.#hub.find(deviceId)) this.#hub.add({ deviceId });
-  }
-
-  /** Not for use: part of starting. Plain TCP, for `UseDevelopmentEmulator=true`. */
-  async listenPlain(port: PortChoice, host: string): Promise<void> {
-    const listener = await listen({ port, host, faults: this.faults }, (socket) => {
-      this.#accept({ socket, transport: 'tcp' });
-    });
-    this.#listeners.push(listener);
-    this.#plainPort = listener.port;
-  }
-
-  /** Not for use: part of starting. Health and control, plain HTTP. */
-  async listenHttp(port: PortChoice, environment: () => string): Promise<void> {
-    const [{ getRequestListener }, { controlApp }] = await Promise.all([
-      import('@hono/node-server'),
-      import('./control.js'),
-    ]);
-    const answer = getRequestListener(controlApp(this, environment).fetch);
-    const listener = await listenHttp(
-      { port, host: '127.0.0.1' },
-      (request, response) => void answer(request, response),
-    );
-    this.#listeners.push(listener);
-    this.#httpPort = listener.port;
-  }
-
-  /** Not for use: part of starting. REST and AMQP over WebSocket. */
-  async listenHttps(tls: CertificateAndKey, port: PortChoice, host: string): Promise<void> {
-    const [{ getRequestListener }, { restApp }, { websocketUpgrades }] = await Promise.all([
-      import('@hono/node-server'),
-      import('./rest/app.js'),
-      import('./websocket.js'),
-    ]);
-    const upgrades = websocketUpgrades((socket, { socket: tlsSocket }) => {
-      this.#accept({ socket, transport: 'websocket', certificate: certificateOf(tlsSocket) });
-    });
-    const answer = getRequestListener(restApp(this.#hub).fetch);
-    const listener = await listenHttps(
-      this.#tlsOptions(tls, port, host),
-      (request, response) => void answer(request, response),
-      upgrades,
-    );
-    this.#listeners.push(listener);
-    this.#httpsPort = listener.port;
-  }
-
-  #tlsOptions({ key, certificate: cert }: CertificateAndKey, port: PortChoice, host: string) {
-    const ca = [this.ca, ...this.#hub.settings.deviceAuthorities];
-    return { key, cert, ca, port, host, faults: this.faults };
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const connection of this.#connections) connection.drop();
-    for (const listener of this.#listeners) await listener[Symbol.asyncDispose]();
-    await this.#snapshots?.close();
+    const { connections, ports, snapshots } = this.#parts;
+    for (const connection of connections) connection.drop();
+    await ports[Symbol.asyncDispose]();
+    await snapshots?.close();
     this.#hub.stop();
-  }
-
-  #accept(peer: Peer): void {
-    const number = ++this.#connectionsAccepted;
-    const connection = new ClientConnection(number, peer, this.#hub, this.faults);
-    this.#connections.add(connection);
-    peer.socket.once('close', () => this.#connections.delete(connection));
   }
 
   #policyKey(name: string): string {
@@ -370,6 +257,53 @@ export interface NewCommand extends DeviceId {
   contentEncoding?: string;
   /** Milliseconds since the epoch. */
   expiresAt?: number;
+}
+
+async function settingsOf(options: EmulatorOptions, state: StateDirectory | undefined): Promise<HubSettings> {
+  const { commands, moreHostNames = [], randomKeys = false, host = '127.0.0.1' } = options;
+  const settings: HubSettings = {
+    ...defaultSettings,
+    ...(randomKeys && { key: await ownKey(state) }),
+    ...pick(options, Object.keys(defaultSettings) as (keyof HubSettings)[]),
+    commands: { ...defaultSettings.commands, ...commands },
+  };
+  if (!isLoopback(host) && settings.key === wellKnownKey) {
+    throw new AgentError('config', `the well-known key is not for ${host}, which others can reach`, {
+      hint: 'give the hub a key of its own (--random-keys), or listen on 127.0.0.1',
+    });
+  }
+  return { ...settings, hostNames: [...settings.hostNames, ...moreHostNames] };
+}
+
+function pick<Value extends object>(value: Value, names: readonly (keyof Value)[]): Partial<Value> {
+  return Object.fromEntries(
+    names.filter((name) => value[name] !== undefined).map((name) => [name, value[name]]),
+  ) as Partial<Value>;
+}
+
+/** What was kept, what it is seeded with, what is asked for. */
+async function fill(
+  hub: Hub,
+  state: StateDirectory | undefined,
+  { seed, devices = [] }: EmulatorOptions,
+): Promise<Snapshots | undefined> {
+  const snapshots = state && (await (await import('./snapshot.js')).Snapshots.open(hub, state));
+  if (seed) (await import('./seed.js')).plant(hub, seed);
+  for (const deviceId of devices) if (!hub.find(deviceId)) hub.add({ deviceId });
+  return snapshots;
+}
+
+function faultsOn(hub: Hub, connections: ReadonlySet<ClientConnection>): Faults {
+  return new Faults(
+    (ending, filter) => {
+      let ended = 0;
+      for (const connection of [...connections]) ended += connection.end(ending, filter);
+      return ended;
+    },
+    (fault) => {
+      hub.record.add({ event: 'fault', fault: JSON.stringify(fault) });
+    },
+  );
 }
 
 async function ownKey(state: StateDirectory | undefined): Promise<string> {

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { Emulator } from '../../emulator/emulator.js';
 
 /** What clients of an emulator need, as lines for `eval` or `.`. The device is the first that was registered. */
-export function environmentLines(emulator: Emulator, caFile: string): string {
+export function environmentLines(emulator: Emulator, caFile: string, controlUrl: string): string {
   const [device] = emulator.devices;
   const ca = resolve(caFile);
   const variables: Record<string, string | undefined> = {
@@ -13,7 +13,7 @@ export function environmentLines(emulator: Emulator, caFile: string): string {
     IOTHUB_DEVICE_CA: ca,
     IOTHUB_SERVICE_CA: ca,
     NODE_EXTRA_CA_CERTS: ca,
-    IOTHUB_EMULATOR_URL: `http://127.0.0.1:${emulator.httpPort ?? 8080}`,
+    IOTHUB_EMULATOR_URL: controlUrl,
   };
   return Object.entries(variables)
     .filter((entry): entry is [string, string] => entry[1] !== undefined)

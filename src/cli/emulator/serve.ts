@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { serveControl } from '../../emulator/control.js';
 import { type Emulator, startEmulator } from '../../emulator/emulator.js';
 import type { RecordEntry } from '../../emulator/record.js';
 import { parseSeed } from '../../emulator/seed.js';
@@ -42,13 +43,18 @@ export async function serve(io: Io, flags: ServeFlags): Promise<void> {
     ...(flags.seed !== undefined && { seed: await readSeed(flags.seed) }),
   });
   await using authority = await authorityFile(emulator, flags);
-  const environment = (): string => environmentLines(emulator, authority.path);
-  await emulator.listenHttp(flags.httpPort ?? (flags.ports === 'auto' ? 0 : [8080, 0]), environment);
+  const environment = (url: string): string => environmentLines(emulator, authority.path, url);
+  await using control = await serveControl(
+    emulator,
+    flags.httpPort ?? (flags.ports === 'auto' ? 0 : [8080, 0]),
+    environment,
+  );
+  const url = `http://127.0.0.1:${control.port}`;
   const events = printEvents(io, emulator, flags);
-  await io.stderr.write(greeting(emulator, flags));
+  await io.stderr.write(greeting(emulator, url, flags));
   // Last, because whoever waits for this file takes it for the sign that the hub is ready.
   if (flags.writeEnv !== undefined)
-    await written(flags.writeEnv, writeAtomically(flags.writeEnv, environment()));
+    await written(flags.writeEnv, writeAtomically(flags.writeEnv, environment(url)));
   const ended = AbortSignal.any([stop, now]);
   if (!ended.aborted) await once(ended, 'abort');
   events.stop();
@@ -117,12 +123,12 @@ async function written(file: string, writing: Promise<void>): Promise<void> {
   }
 }
 
-function greeting(emulator: Emulator, { writeEnv }: ServeFlags): string {
-  const { hostName, httpsPort = 443, plainPort = 5672, httpPort = 8080 } = emulator;
+function greeting(emulator: Emulator, url: string, { writeEnv }: ServeFlags): string {
+  const { hostName, httpsPort = 443, plainPort = 5672 } = emulator;
   const name = hostName.replace(/:\d+$/, '');
   const lines = [
     `ready: AMQP ${name}:${emulator.port}, REST and WebSocket ${name}:${httpsPort}, plain AMQP ${name}:${plainPort}`,
-    `  control http://127.0.0.1:${httpPort}`,
+    `  control ${url}`,
     ...emulator.devices.map(({ deviceId }) => `  device ${deviceId}`),
   ];
   if (httpsPort !== 443)
