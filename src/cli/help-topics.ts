@@ -37,7 +37,7 @@ function environment(tool: ToolName): string {
   return `Variables of the environment. A flag wins over its variable, a variable over the configuration.
 
 ${rows.map(([name, what]) => `  ${name.padEnd(width)}  ${what}`).join('\n')}
-${tool === 'iothub-emulator' ? '' : credentials}
+${tool === 'iothub-emulator' ? '' : credentials}${tool === 'iothub-device' ? state : ''}
 DEBUG and NODE_TLS_REJECT_UNAUTHORIZED are dropped: they would print keys, and trust anyone.
 `;
 }
@@ -67,6 +67,11 @@ const variables: Record<ToolName, [string, string][]> = {
 
 const credentials = `
 Without any connection string the file "connection-string" in $CREDENTIALS_DIRECTORY is read, which systemd sets.
+`;
+
+const state = `
+What has to survive is kept in $STATE_DIRECTORY, which systemd sets, else in $XDG_STATE_HOME/iothub-device or
+~/.local/state/iothub-device: a directory for each device.
 `;
 
 const shared: [string, string][] = [

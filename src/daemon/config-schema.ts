@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 
 import { parseExitRange } from '../handlers/exit-table.js';
-import { parseDuration } from '../units.js';
+import { parseDuration, parseSize } from '../units.js';
 
 /**
  * The configuration file as people write it: names, types, defaults and the words that editors show. The JSON Schema
@@ -10,14 +10,33 @@ import { parseDuration } from '../units.js';
 
 /** A duration as text that lies between two others; milliseconds when it has been read. */
 function duration(description: string, least: string, most: string) {
-  const [leastMs, mostMs] = [parseDuration(least), parseDuration(most)];
+  return quantity(description, [least, most], {
+    form: 'write a duration as "500ms", "30s", "5m" or "1h30m"',
+    parse: parseDuration,
+  });
+}
+
+/** A size as text that lies between two others; bytes when it has been read. */
+function size(description: string, least: string, most: string) {
+  return quantity(description, [least, most], {
+    form: 'write a size as "512", "64KB", "256KiB" or "1MiB"',
+    parse: parseSize,
+  });
+}
+
+function quantity(
+  description: string,
+  [least, most]: [string, string],
+  { form, parse }: { form: string; parse: (text: string) => number },
+) {
+  const [lowest, highest] = [parse(least), parse(most)];
   return v.pipe(
-    v.string('write a duration as "500ms", "30s", "5m" or "1h30m"'),
+    v.string(form),
     v.description(description),
     v.rawTransform<string, number>(({ dataset, addIssue, NEVER }) => {
       try {
-        const ms = parseDuration(dataset.value);
-        if (ms >= leastMs && ms <= mostMs) return ms;
+        const value = parse(dataset.value);
+        if (value >= lowest && value <= highest) return value;
         addIssue({ message: `it has to lie between ${least} and ${most}` });
       } catch (error) {
         if (!(error instanceof SyntaxError)) throw error;
@@ -149,6 +168,27 @@ const handler = v.strictObject({
   ),
 });
 
+const spool = v.strictObject({
+  directory: v.optional(
+    v.pipe(
+      v.string(),
+      v.minLength(1, 'the path is empty'),
+      v.description(
+        'Where telemetry waits for the hub. Absent: a directory of the device among the state of this program',
+      ),
+    ),
+  ),
+  max_size: v.optional(size('What waiting telemetry may take on disk', '1MiB', '1024GiB'), '256MiB'),
+  max_age: v.optional(duration('Older telemetry is dropped', '1s', '3650d'), '7d'),
+  when_full: v.optional(
+    v.pipe(
+      v.picklist(['reject', 'drop_oldest', 'drop_newest'], 'write "reject", "drop_oldest" or "drop_newest"'),
+      v.description('What happens to new telemetry that does not fit'),
+    ),
+    'reject',
+  ),
+});
+
 const log = v.strictObject({
   level: v.optional(
     v.picklist(
@@ -181,6 +221,7 @@ export const configSchema = v.strictObject({
     ),
     [],
   ),
+  spool: v.optional(v.pipe(spool, v.description('Telemetry that waits for the hub')), {}),
   log: v.optional(
     v.pipe(log, v.description('What is said on standard error; flags and the environment win')),
     {},

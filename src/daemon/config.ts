@@ -9,6 +9,7 @@ import type { Order } from '../handlers/handler.js';
 import type { Match } from '../handlers/route.js';
 import type { LogLevel } from '../log.js';
 import { Secret } from '../secret.js';
+import type { SpoolOptions } from '../store/spool.js';
 import {
   jsonErrorOffset,
   jsonPositions,
@@ -35,6 +36,8 @@ export interface AgentConfig {
     unmatched: 'reject' | 'release';
   };
   handlers: HandlerConfig[];
+  /** The directory is a path; undefined: where state belongs. */
+  spool: { directory: string | undefined } & Pick<SpoolOptions, 'maximumBytes' | 'maximumAgeMs' | 'whenFull'>;
   log: { level: LogLevel; format: 'auto' | 'text' | 'json' | 'journal' };
   shutdown: { drainTimeoutMs: number };
 }
@@ -167,7 +170,7 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
 }
 
 function agentConfig(file: ConfigFile, folder: string): AgentConfig {
-  const { hub, commands, handlers, log, shutdown } = file;
+  const { hub, commands, handlers, spool, log, shutdown } = file;
   return {
     hub: {
       connectionString:
@@ -183,6 +186,12 @@ function agentConfig(file: ConfigFile, folder: string): AgentConfig {
       unmatched: commands.unmatched,
     },
     handlers: handlers.map((handler) => handlerConfig(handler, commands, folder)),
+    spool: {
+      directory: spool.directory === undefined ? undefined : resolve(folder, spool.directory),
+      maximumBytes: spool.max_size,
+      maximumAgeMs: spool.max_age,
+      whenFull: spool.when_full,
+    },
     log,
     shutdown: { drainTimeoutMs: shutdown.drain_timeout },
   };

@@ -29,6 +29,12 @@ test('an empty file is a complete configuration', () => {
     hub: { connectionString: undefined, ca: undefined, tokenTtlMs: 3_600_000, idleTimeoutMs: 10_000 },
     commands: { concurrency: 4, order: 'handler', timeoutMs: 45_000, unmatched: 'reject' },
     handlers: [],
+    spool: {
+      directory: undefined,
+      maximumBytes: 268_435_456,
+      maximumAgeMs: 604_800_000,
+      whenFull: 'reject',
+    },
     log: { level: 'info', format: 'auto' },
     shutdown: { drainTimeoutMs: 20_000 },
   });
