@@ -40,7 +40,12 @@ export async function connectWith(
   ]) {
     connection.on(event, () => undefined);
   }
-  await happens(connection, 'connection_open');
+  await Promise.race([
+    happens(connection, 'connection_open'),
+    happens(connection, 'disconnected').then(() => {
+      throw new Error('the hub hung up');
+    }),
+  ]);
   return new Client(connection);
 }
 
@@ -181,6 +186,12 @@ export const data = (text: string): unknown => rhea.message.data_section(Buffer.
 /** The text of a message's data section. */
 export const bodyText = (message: Message): string =>
   (message.body as { content: Buffer }).content.toString();
+
+/** Settles as rhea's own methods do, but leaves the last word to the hub (settle mode second). */
+export function acceptUnsettled(delivery: Delivery): void {
+  const { accepted } = rhea.message as unknown as { accepted: () => { described: () => unknown } };
+  delivery.update(false, accepted().described());
+}
 
 /** The next message on a receiver, unsettled. */
 export async function next(receiver: Receiver): Promise<{ message: Message; delivery: Delivery }> {
