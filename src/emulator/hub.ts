@@ -150,10 +150,11 @@ export class Hub implements KeyRing {
         `${bytes} bytes are more than the 256 KB of a message or batch`,
       );
     }
-    const stamps = this.#stamps(device);
+    const stamps = stampsOf(device);
+    const partition = this.partitions.of(device.deviceId);
     for (const message of messages) {
       const annotations = { ...message.annotations, ...stamps };
-      this.partitions.of(device.deviceId).append(device.deviceId, { ...message, annotations });
+      partition.append(device.deviceId, { ...message, annotations });
     }
     return { outcome: 'accepted' };
   }
@@ -181,24 +182,6 @@ export class Hub implements KeyRing {
 
   stop(): void {
     this.clock.stop();
-  }
-
-  /** What the hub writes on every message of a device ("System properties of device-to-cloud messages"). */
-  #stamps({ deviceId, moduleId, generationId, authentication }: Device): Record<string, string> {
-    const type = authentication.type === 'sas' ? 'sas' : 'x509';
-    const scope = moduleId === undefined ? 'device' : 'module';
-    return {
-      'iothub-connection-device-id': deviceId,
-      ...(moduleId !== undefined && { 'iothub-connection-module-id': moduleId }),
-      'iothub-connection-auth-method': JSON.stringify({
-        scope,
-        type,
-        issuer: 'iothub',
-        acceptingIpFilterRule: null,
-      }),
-      'iothub-connection-auth-generation-id': generationId,
-      'iothub-message-source': 'Telemetry',
-    };
   }
 
   #enqueueCommand(device: Device, message: HubMessage): SendOutcome {
@@ -243,6 +226,34 @@ export class Hub implements KeyRing {
     return { outcome: 'rejected', condition, description };
   }
 }
+
+/**
+ * What the hub writes on every message of a device ("System properties of device-to-cloud messages"); made once per
+ * device and way of proving itself, because it goes on every message.
+ */
+function stampsOf(device: Device): Record<string, string> {
+  const { deviceId, moduleId, generationId, authentication } = device;
+  const known = stamps.get(authentication);
+  if (known?.['iothub-connection-auth-generation-id'] === generationId) return known;
+  const type = authentication.type === 'sas' ? 'sas' : 'x509';
+  const scope = moduleId === undefined ? 'device' : 'module';
+  const made = {
+    'iothub-connection-device-id': deviceId,
+    ...(moduleId !== undefined && { 'iothub-connection-module-id': moduleId }),
+    'iothub-connection-auth-method': JSON.stringify({
+      scope,
+      type,
+      issuer: 'iothub',
+      acceptingIpFilterRule: null,
+    }),
+    'iothub-connection-auth-generation-id': generationId,
+    'iothub-message-source': 'Telemetry',
+  };
+  stamps.set(authentication, made);
+  return made;
+}
+
+const stamps = new WeakMap<Authentication, Record<string, string>>();
 
 /** The device that a cloud-to-device message's `to` names: `/devices/{id}[/modules/{id}]/messages/devicebound`. */
 function recipientOf(to: string): DeviceId | undefined {

@@ -10,6 +10,7 @@ import type { HubMessage } from './message.js';
 export class Partitions {
   readonly all: readonly Partition[];
   readonly createdAt: number;
+  readonly #byDevice = new Map<string, Partition>();
 
   constructor(count: number, retention: Retention, clock: HubClock) {
     this.createdAt = clock.now();
@@ -18,6 +19,12 @@ export class Partitions {
 
   /** The partition of a device: always the same one. */
   of(deviceId: string): Partition {
+    let partition = this.#byDevice.get(deviceId);
+    if (partition === undefined) this.#byDevice.set(deviceId, (partition = this.#hashed(deviceId)));
+    return partition;
+  }
+
+  #hashed(deviceId: string): Partition {
     const hash = createHash('sha1').update(deviceId).digest().readUInt32BE(0);
     const partition = this.all[hash % this.all.length];
     if (partition === undefined) throw new RangeError('a hub has at least one partition');
