@@ -5,6 +5,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 place=$(mktemp -d)
 cd "$place"
+export XDG_STATE_HOME="$place/state"
 
 iothub-device() { node --use-openssl-ca "$here/bin/iothub-device.js" "$@"; }
 iothub-service() { node --use-openssl-ca "$here/bin/iothub-service.js" "$@"; }

@@ -135,6 +135,7 @@ export async function environmentOf(
     IOTHUB_DEVICE_CA: ca,
     IOTHUB_SERVICE_CONNECTION_STRING: hub.serviceConnectionString(),
     IOTHUB_SERVICE_CA: ca,
+    XDG_STATE_HOME: join(folder.path, 'state'),
   };
 }
 

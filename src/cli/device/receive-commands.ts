@@ -86,7 +86,7 @@ function deciderOf(hub: DeviceHub, flags: ReceiveFlags, args: readonly string[])
     const outcome = settle === 'reject' ? { outcome: settle, reason: rejectReason } : { outcome: settle };
     return { decide: () => Promise.resolve(outcome), [Symbol.asyncDispose]: () => Promise.resolve() };
   }
-  const handler = programHandler({ name: flags.exec, file: flags.exec, args });
+  const handler = programHandler({ name: flags.exec, file: flags.exec, args, checkPermissions: false });
   const dispatcher = createDispatcher({ handlers: [handler], concurrency: 1, log: hub.log });
   return {
     decide: (command) => dispatcher.handle(command),

@@ -1,23 +1,41 @@
+import { ulid } from 'ulid';
+
 import { serveCommands } from '../../agent/commands.js';
 import { runAgent } from '../../agent/run.js';
+import { SpoolOutbox } from '../../agent/spool-outbox.js';
 import type { AgentState } from '../../agent/state.js';
+import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
 import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { Log } from '../../log.js';
+import type { CommandFacts } from '../../store/ledger.js';
+import type { NewMessage } from '../../store/spooled-message.js';
+import { openStore, type StoreOptions } from '../../store/store.js';
 import type { Io } from '../io.js';
 import type { DeviceHub } from './hub.js';
+
+export interface RunJob {
+  handling: Omit<DispatcherOptions, 'log' | 'clock' | 'ledger'>;
+  store: Pick<StoreOptions, 'directory' | 'spool'>;
+}
+
+/** Messages that may be unanswered at once: with batches, a few transfers. */
+const telemetryWindow = 1_000;
 
 /**
  * The agent as a process: online until the first signal, which drains it; the second one means now. Nothing that the
  * hub or the network does ends it.
  */
-export async function runDevice(
-  io: Io,
-  hub: DeviceHub,
-  handling: Omit<DispatcherOptions, 'log' | 'clock'>,
-): Promise<void> {
+export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<void> {
   const { log, clock } = hub;
-  await using dispatcher = createDispatcher({ ...handling, clock, log });
+  await using store = await openStore({
+    ...job.store,
+    ledger: { replyMessage: (command, body) => replyMessage(hub, command, body) },
+    log,
+    clock,
+  });
+  await using dispatcher = createDispatcher({ ...job.handling, ledger: store.ledger, clock, log });
+  const outbox = new SpoolOutbox(store.spool, { clock, log });
   let drained: Promise<void> | undefined;
   io.stop.addEventListener('abort', () => {
     drained = dispatcher.drain(io.now);
@@ -26,7 +44,16 @@ export async function runDevice(
     open: (signal) => hub.open(['telemetry', 'commands'], signal),
     work: (session, { stopping, healthy }) =>
       renewTokensDuring(session, hub, () =>
-        serveCommands(session, dispatcher, { stopping, log, onSettled: healthy }),
+        allEnded([
+          serveCommands(session, dispatcher, { stopping, log, onSettled: healthy }),
+          pumpTelemetry(session, outbox, {
+            window: telemetryWindow,
+            batches: true,
+            clock,
+            stopping,
+            onAccepted: healthy,
+          }),
+        ]),
       ),
     stopping: io.stop,
     abandon: io.now,
@@ -35,6 +62,20 @@ export async function runDevice(
     onState: stateLog(log, hub.identity.deviceId),
   });
   await drained;
+}
+
+/** Waits for all, whatever becomes of them, and then for the first failure: what one began another must not find half done. */
+async function allEnded(works: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(works);
+  await Promise.all(works);
+}
+
+/** What a handler answers goes out as telemetry that points at its command. */
+function replyMessage(hub: DeviceHub, command: CommandFacts, body: Buffer): NewMessage {
+  const messageId = ulid();
+  const { deviceId, moduleId } = command;
+  const encoded = hub.encode({ messageId, correlationId: command.messageId, properties: {}, body });
+  return { deviceId, moduleId, messageId, encoded };
 }
 
 /** Says what the agent does, and from the fourth failure on only every so often. */

@@ -11,6 +11,7 @@ import {
 } from '../identity-options.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
+import { storeDirectory } from '../state-directory.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 
 interface RunFlags extends ConfigFlags, IdentityFlags, ConnectionFlags, LogFlags {
@@ -58,13 +59,18 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
   const { runDevice } = await import('./run-device.js');
   const { programHandler } = await import('../../handlers/program.js');
   const { hub, commands, handlers, shutdown } = config;
-  const one = (file: string) => programHandler({ name: file, file, args, timeoutMs: commands.timeoutMs });
+  // Named by hand for this run, so whether others could change it is not asked.
+  const one = (file: string) =>
+    programHandler({ name: file, file, args, timeoutMs: commands.timeoutMs, checkPermissions: false });
   const configured = handlers.map(({ exec: [file, ...rest], ...handler }) =>
     programHandler({ ...handler, file, args: rest }),
   );
   await runDevice(io, await deviceHub(identity, { ...flags, ...hub, ca: flags.ca ?? hub.ca, log }), {
-    ...commands,
-    ...shutdown,
-    handlers: flags.exec === undefined ? configured : [one(flags.exec)],
+    handling: {
+      ...commands,
+      ...shutdown,
+      handlers: flags.exec === undefined ? configured : [one(flags.exec)],
+    },
+    store: { directory: storeDirectory(io, identity, config.spool.directory), spool: config.spool },
   });
 }

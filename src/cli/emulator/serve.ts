@@ -133,6 +133,10 @@ function greeting(emulator: Emulator, url: string, { writeEnv }: ServeFlags): st
   ];
   if (httpsPort !== 443)
     lines.push('  not on 443: SDKs that know no other port cannot use REST and WebSocket');
-  lines.push(writeEnv === undefined ? '  eval "$(iothub-emulator env)"' : `  . ${writeEnv}`);
+  lines.push(
+    writeEnv === undefined
+      ? '  eval "$(iothub-emulator env)"'
+      : `  . ${writeEnv.includes('/') ? writeEnv : `./${writeEnv}`}`,
+  );
   return `${lines.join('\n')}\n`;
 }
