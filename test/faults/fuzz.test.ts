@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+
+import { fuzz } from './fuzz.js';
+
+// Another seed every day, so that the suite sees more over time; a failure says which.
+const seed = Math.floor(Date.now() / 86_400_000) * 100_000;
+
+test(
+  `damaged frames and messages neither end the process nor stall it (seed ${seed})`,
+  { timeout: 120_000 },
+  async () => {
+    const { damagedFrames, violations, unreadable, readable, longestStallMs, ...findings } = await fuzz({
+      frames: 2_000,
+      seed,
+      batch: 300,
+      parallel: 1,
+    });
+    expect(findings).toMatchObject({ exits: [], hangs: [], surprises: {} });
+    expect(longestStallMs).toBeLessThan(200);
+    // What was damaged was found, and what was whole was read.
+    expect(damagedFrames).toBeGreaterThan(2_000);
+    expect(Math.min(violations, unreadable, readable)).toBeGreaterThan(100);
+  },
+);
+
+test('whole conversations pass, whatever values their messages hold', { timeout: 120_000 }, async () => {
+  const { violations, unreadable, readable, surprises } = await fuzz({
+    frames: 0,
+    seed,
+    batch: 300,
+    parallel: 1,
+    damage: 'none',
+  });
+  expect({ violations, unreadable, readable, surprises }).toEqual({
+    violations: 0,
+    unreadable: 0,
+    readable: 3_000,
+    surprises: {},
+  });
+});
