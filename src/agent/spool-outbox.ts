@@ -2,7 +2,7 @@ import { hubMessage } from '../amqp/errors.js';
 import type { Clock } from '../clock.js';
 import type { Log } from '../log.js';
 import type { SendOutcome } from '../model.js';
-import { Spool } from '../store/spool.js';
+import { Spool, type Batch } from '../store/spool.js';
 import type { SpooledMessage } from '../store/spooled-message.js';
 import { sharesWith, type Fellows, type Outbox, type OutboxEntry } from './telemetry.js';
 import { pauseBounds, verdictOn, type Pause } from './verdict.js';
@@ -22,6 +22,15 @@ export type Flow =
   | { flow: 'paused'; why: Pause; condition: string; until: number }
   | { flow: 'probing'; why: Pause; condition: string; isOut: boolean };
 
+export interface SpoolOutboxOptions {
+  clock: Clock;
+  log: Log;
+  /** What an empty spool means: more may come (default), or that is all. */
+  whenEmpty?: 'wait' | 'end';
+  /** Default: `Math.random`. For tests. */
+  random?: () => number;
+}
+
 /** So much is read ahead of what is sent. */
 const readAhead = { count: 1_000, bytes: 1024 * 1024 };
 
@@ -38,17 +47,21 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   #nextPlace = 0;
   /** Read and not on their way, in the order of reading. */
   #ready: SpoolEntry[] = [];
+  /** Taken, and neither answered nor put back. */
+  #out = 0;
   #flow: Flow = { flow: 'open' };
   readonly #pauses: Record<Pause, number> = { trouble: 0, throttled: 0, quota: 0, identity: 0 };
   #removing: SpooledMessage[] = [];
+  readonly #recording = new Set<Promise<void>>();
+  /** Aborted, and replaced, when there may be something new for `wait` to do. */
+  #news = new AbortController();
+  readonly #whenEmpty: 'wait' | 'end';
 
-  constructor(
-    spool: Spool,
-    { clock, log, random = Math.random }: { clock: Clock; log: Log; random?: () => number },
-  ) {
+  constructor(spool: Spool, { clock, log, whenEmpty = 'wait', random = Math.random }: SpoolOutboxOptions) {
     this.#spool = spool;
     this.#clock = clock;
     this.#log = log;
+    this.#whenEmpty = whenEmpty;
     this.#random = random;
   }
 
@@ -56,22 +69,26 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     return this.#flow;
   }
 
+  /** Resolves when what the hub has answered so far is recorded, or has failed to be and was logged. */
+  async recorded(): Promise<void> {
+    while (this.#recording.size > 0) await Promise.all(this.#recording);
+  }
+
   take(fellows?: Fellows): SpoolEntry | undefined {
     const [first] = this.#ready;
     if (first === undefined || !this.#lets(fellows) || !sharesWith(fellows, first)) return undefined;
     this.#ready.shift();
+    this.#out++;
     return first;
   }
 
   async wait(signal: AbortSignal): Promise<boolean> {
     while (this.#ready.length === 0 || !this.#letsAny()) {
-      if (this.#flow.flow === 'paused') {
-        await this.#clock.sleep(Math.max(0, this.#flow.until - this.#clock.monotonic()), signal);
-        this.#flow = { ...this.#flow, flow: 'probing', isOut: false };
-      } else if (this.#flow.flow === 'probing' && this.#flow.isOut) {
-        await this.#answer(signal);
-      } else {
-        await this.#read(signal);
+      const news = this.#news.signal;
+      try {
+        if (!(await this.#waitForNews(AbortSignal.any([signal, news])))) return false;
+      } catch (error) {
+        if (signal.aborted || !news.aborted) throw error;
       }
     }
     return true;
@@ -79,6 +96,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
 
   settled(entry: SpoolEntry, outcome: SendOutcome): void {
     entry.answers++;
+    this.#out--;
     const verdict = verdictOn(outcome, entry.answers);
     switch (verdict.verdict) {
       case 'done':
@@ -94,23 +112,62 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
           condition,
           description,
         });
-        this.#spool.setAside(entry.message, { condition, description }).catch((error: unknown) => {
-          this.#log.error('a refused message could not be set aside yet', { error });
-        });
+        this.#record(
+          this.#spool.setAside(entry.message, { condition, description }),
+          'a refused message could not be set aside yet',
+        );
         break;
       }
       case 'again':
         if (verdict.pause !== undefined) this.#pause(verdict.pause, outcome);
         else if (this.#flow.flow === 'probing') this.#flow = { ...this.#flow, isOut: false };
-        this.putBack([entry]);
+        this.#return([entry]);
         break;
     }
-    this.#wake();
+    if (this.#out === 0) this.#tell();
   }
 
   putBack(entries: readonly SpoolEntry[]): void {
+    this.#out -= entries.length;
     if (this.#flow.flow === 'probing') this.#flow = { ...this.#flow, isOut: false };
+    this.#return(entries);
+  }
+
+  #return(entries: readonly SpoolEntry[]): void {
     this.#ready = [...entries, ...this.#ready].sort((a, b) => a.place - b.place);
+    this.#tell();
+  }
+
+  #tell(): void {
+    const told = this.#news;
+    this.#news = new AbortController();
+    told.abort();
+  }
+
+  /** Waits for what the flow allows; false when the spool is empty and that is the end. Rejects when `until` aborts. */
+  async #waitForNews(until: AbortSignal): Promise<boolean> {
+    const flow = this.#flow;
+    if (flow.flow === 'paused') {
+      await this.#clock.sleep(Math.max(0, flow.until - this.#clock.monotonic()), until);
+      this.#flow = { ...flow, flow: 'probing', isOut: false };
+      return true;
+    }
+    if (flow.flow === 'probing' && flow.isOut) return rejectionOf(until);
+    if (this.#whenEmpty === 'wait') {
+      this.#keep(await this.#spool.next(this.#cursor, readAhead, until));
+      return true;
+    }
+    const batch = await this.#spool.read(this.#cursor, readAhead);
+    this.#keep(batch);
+    if (batch.messages.length > 0 || this.#ready.length > 0) return true;
+    return this.#out === 0 ? false : rejectionOf(until);
+  }
+
+  #keep({ messages, cursor }: Batch): void {
+    this.#cursor = cursor;
+    for (const message of messages) {
+      this.#ready.push({ message, encoded: message.encoded, place: this.#nextPlace++, answers: 0 });
+    }
   }
 
   /** Whether anything may go out now, and marks what goes out as the probe. */
@@ -130,6 +187,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     if (this.#flow.flow === 'open') return;
     this.#log.info('telemetry flows again', { after: this.#flow.condition });
     this.#flow = { flow: 'open' };
+    this.#tell();
     for (const why of Object.keys(this.#pauses) as Pause[]) this.#pauses[why] = 0;
   }
 
@@ -151,36 +209,35 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   #remove(message: SpooledMessage): void {
     this.#removing.push(message);
     if (this.#removing.length > 1) return;
-    setImmediate(() => {
-      const accepted = this.#removing;
-      this.#removing = [];
-      this.#spool.remove(accepted).catch((error: unknown) => {
-        this.#log.error('accepted messages could not be removed from the spool yet', { error });
-      });
+    const turnIsOver = new Promise<void>((resolve) => {
+      setImmediate(resolve);
     });
+    this.#record(
+      turnIsOver.then(() => {
+        const accepted = this.#removing;
+        this.#removing = [];
+        return this.#spool.remove(accepted);
+      }),
+      'accepted messages could not be removed from the spool yet',
+    );
   }
 
-  async #read(signal: AbortSignal): Promise<void> {
-    const { messages, cursor } = await this.#spool.next(this.#cursor, readAhead, signal);
-    this.#cursor = cursor;
-    for (const message of messages) {
-      this.#ready.push({ message, encoded: message.encoded, place: this.#nextPlace++, answers: 0 });
-    }
+  #record(work: Promise<void>, problem: string): void {
+    const recording = work
+      .catch((error: unknown) => {
+        this.#log.error(problem, { error });
+      })
+      .finally(() => this.#recording.delete(recording));
+    this.#recording.add(recording);
   }
+}
 
-  #wake: () => void = () => undefined;
-
-  #answer(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const onAbort = () => {
-        reject(signal.reason as Error);
-      };
-      this.#wake = () => {
-        signal.removeEventListener('abort', onAbort);
-        resolve();
-      };
-      if (signal.aborted) onAbort();
-      else signal.addEventListener('abort', onAbort, { once: true });
-    });
-  }
+function rejectionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const onAbort = () => {
+      reject(signal.reason as Error);
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
 }

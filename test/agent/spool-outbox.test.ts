@@ -102,6 +102,21 @@ describe('batches', () => {
     expect(store.spool.stats()).toMatchObject({ waiting: { count: 0 }, deadLetters: { count: 0 } });
   });
 
+  test.each([
+    { act: 'answer', outcome: 'released' },
+    { act: 'answer', outcome: 'rejected', condition: 'amqp:not-allowed' },
+  ] as const)('that come back $outcome go out again although nothing new arrives', async (answer) => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    hub.faults.add({ at: 'transfer', link: 'telemetry', do: answer });
+    await store.spool.append(upTo(10).map((n) => newMessage(n)));
+    await using session = await openSession(hub);
+    await drain(session, store, outboxOf(store), { batches: true });
+    const accepted = hub.record.of('telemetry').filter(({ outcome }) => outcome.outcome === 'accepted');
+    expect(accepted.map(({ body }) => Number(body))).toEqual(upTo(10));
+    expect(store.spool.stats()).toMatchObject({ waiting: { count: 0 }, deadLetters: { count: 0 } });
+  });
+
   test('that are refused are halved until the bad message is alone, and only it is set aside', async () => {
     await using hub = await startHub();
     await using store = await openSpool();
@@ -280,4 +295,28 @@ test('what was not answered when the connection was lost is sent again by the ne
     .map(({ body }) => Number(body));
   expect(second).toEqual(upTo(201).slice(second[0]));
   expect(store.spool.stats().waiting.count).toBe(0);
+});
+
+test('one that is to be emptied ends when everything has an answer, also what had to be sent twice', async () => {
+  await using hub = await startHub();
+  await using store = await openSpool();
+  hub.faults.add({
+    at: 'transfer',
+    link: 'telemetry',
+    after: 2,
+    do: { act: 'answer', outcome: 'released' },
+  });
+  await store.spool.append(upTo(300).map((n) => newMessage(n)));
+  await using session = await openSession(hub);
+  const outbox = new SpoolOutbox(store.spool, { clock: systemClock, log: silentLog, whenEmpty: 'end' });
+  await pumpTelemetry(session, outbox, {
+    window: 100,
+    batches: true,
+    clock: systemClock,
+    stopping: new AbortController().signal,
+  });
+  await outbox.recorded();
+  expect(store.spool.stats().waiting.count).toBe(0);
+  const accepted = hub.record.of('telemetry').filter(({ outcome }) => outcome.outcome === 'accepted');
+  expect(accepted.map(({ body }) => Number(body)).sort((a, b) => a - b)).toEqual(upTo(300));
 });
