@@ -2,6 +2,7 @@ import '../no-debug.js';
 
 import rhea, { type Delivery, type Message } from 'rhea';
 
+import { AgentError, errorText } from '../errors.js';
 import type { Command, DeviceId, MessageFields, Properties, TelemetryMessage } from '../model.js';
 
 /**
@@ -29,6 +30,40 @@ export function encodeTelemetry(message: TelemetryMessage, to: string): Buffer {
     }),
   );
 }
+
+/** Reads what `encodeTelemetry` made. Errors: `data`. */
+export function decodeTelemetry(encoded: Buffer): TelemetryMessage {
+  let message: Message;
+  try {
+    message = rhea.message.decode(encoded) as unknown as Message;
+  } catch (cause) {
+    throw new AgentError('data', `it is not an AMQP message: ${errorText(cause)}`, { cause });
+  }
+  const properties: Properties = {};
+  const system = new Map<string, string>();
+  for (const [name, value] of entries(message.application_properties)) {
+    const text = asText(value);
+    if (text === undefined) continue;
+    if (telemetryProperties.has(name)) system.set(name, text);
+    else define(properties, name, text);
+  }
+  return {
+    messageId: asId(message.message_id) ?? '',
+    correlationId: asId(message.correlation_id),
+    userId: asText(message.user_id),
+    contentType: asText(message.content_type),
+    contentEncoding: asText(message.content_encoding),
+    expiresAt: asTime(message.absolute_expiry_time),
+    creationTime: system.get('iothub-creation-time-utc'),
+    outputName: system.get('iothub-outputname'),
+    component: asText(entries(message.message_annotations).get('dt-subject')),
+    properties,
+    body: bodyOf(message),
+  };
+}
+
+/** Application properties that stand for fields of their own. */
+const telemetryProperties = new Set(['iothub-creation-time-utc', 'iothub-outputname']);
 
 /** What a message of a batch needs beside its own bytes: descriptor, constructor and length of a data section. */
 export const batchOverheadBytes = 8;

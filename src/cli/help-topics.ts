@@ -111,7 +111,7 @@ again. One of the three bodies has to be there, the rest when it is wanted; any 
   bodyBase64       bytes
   properties       application properties: texts, by name
   contentType      default: application/json, text/plain or application/octet-stream, by the name of the body
-  contentEncoding  default: utf-8 for JSON and text
+  contentEncoding  default: utf-8 for JSON and text; null for none, and so for contentType
   messageId        default: a ULID
   correlationId, userId
   expiresAt        time after which it is worthless
@@ -124,6 +124,8 @@ Of each message one line is printed, in the same order:
   {"line":1,"messageId":"m1","outcome":"accepted","ms":41}
   {"line":2,"messageId":"m2","outcome":"rejected","ms":7,"condition":"amqp:…","error":"…","retryable":false}
   {"line":3,"outcome":"failed","error":"it is not JSON","retryable":false}
+
+"queued" instead of "accepted" means on disk, with send --queue.
 `;
 
 const times = `Durations  500ms  30s  5m  1h30m  2d  PT5M

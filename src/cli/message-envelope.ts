@@ -19,8 +19,9 @@ export interface Envelope {
   messageId?: string;
   correlationId?: string;
   userId?: string;
-  contentType?: string;
-  contentEncoding?: string;
+  /** null: none, not even the default. */
+  contentType?: string | null;
+  contentEncoding?: string | null;
   creationTime?: string;
   component?: string;
   outputName?: string;
@@ -40,7 +41,9 @@ export type Ack = (typeof acks)[number];
 /** What a line may describe: telemetry goes to the hub, a command to a device. */
 export type MessageKind = 'telemetry' | 'command';
 
-const common = ['messageId', 'correlationId', 'userId', 'contentType', 'contentEncoding'] as const;
+const texts = ['messageId', 'correlationId', 'userId'] as const;
+const content = ['contentType', 'contentEncoding'] as const;
+const common = [...texts, ...content] as const;
 const telemetryOnly = ['component', 'outputName'] as const;
 const bodies = ['body', 'bodyText', 'bodyBase64'] as const;
 const keysOf: Record<MessageKind, readonly string[]> = {
@@ -58,8 +61,12 @@ export function parseEnvelope(line: Buffer, kind: MessageKind, nowMs: number): E
     if (!keysOf[kind].includes(key)) throw unknownKey(key, kind);
   }
   const envelope: Envelope = { ...bodyField(fields, text) };
-  for (const key of [...common, ...telemetryOnly]) {
+  for (const key of [...texts, ...telemetryOnly]) {
     const value = stringField(fields, key);
+    if (value !== undefined) envelope[key] = value;
+  }
+  for (const key of content) {
+    const value = fields.get(key) === null ? null : stringField(fields, key);
     if (value !== undefined) envelope[key] = value;
   }
   const creationTime = timeField(fields, 'creationTime', nowMs);

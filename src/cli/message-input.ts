@@ -213,7 +213,7 @@ async function* single<T>(item: T): AsyncGenerator<T> {
 
 /** What the envelope says wins; the flags hold for every message that does not say. */
 function withDefaults(envelope: Envelope, flags: MessageFlags, nextId: () => string): IdentifiedFields {
-  const contentType = envelope.contentType ?? flags.contentType ?? typeOf[envelope.form];
+  const contentType = given(envelope.contentType, () => flags.contentType ?? typeOf[envelope.form]);
   const expiresAt =
     envelope.expiresAt ?? (flags.expires === undefined ? undefined : Date.now() + flags.expires);
   return {
@@ -221,13 +221,20 @@ function withDefaults(envelope: Envelope, flags: MessageFlags, nextId: () => str
     correlationId: envelope.correlationId ?? flags.correlationId,
     userId: envelope.userId ?? flags.userId,
     contentType,
-    contentEncoding:
-      envelope.contentEncoding ?? flags.contentEncoding ?? encodingOf(contentType, envelope.body),
+    contentEncoding: given(
+      envelope.contentEncoding,
+      () => flags.contentEncoding ?? encodingOf(contentType, envelope.body),
+    ),
     expiresAt,
     // A spread copies a name such as `__proto__` like any other.
     properties: { ...flags.prop, ...envelope.properties },
     body: envelope.body,
   };
+}
+
+/** null says that there is to be none. */
+function given(value: string | null | undefined, otherwise: () => string | undefined): string | undefined {
+  return value === undefined ? otherwise() : (value ?? undefined);
 }
 
 const typeOf: Record<Envelope['form'], string> = {
@@ -237,8 +244,10 @@ const typeOf: Record<Envelope['form'], string> = {
 };
 
 /** The hub looks into a body only when both type and encoding say that it can. */
-function encodingOf(contentType: string, body: Buffer): string | undefined {
-  return /^text\/|[/+]json\b/i.test(contentType) && isUtf8(body) ? 'utf-8' : undefined;
+function encodingOf(contentType: string | undefined, body: Buffer): string | undefined {
+  return contentType !== undefined && /^text\/|[/+]json\b/i.test(contentType) && isUtf8(body)
+    ? 'utf-8'
+    : undefined;
 }
 
 /** Sorted as they were made, even within a millisecond. `--message-id` is the id of one message, or the start of many. */

@@ -6,9 +6,14 @@ import { exitCodeFor, exitCodes } from './exit-codes.js';
 import { jsonOnOneLine } from './json-text.js';
 import { columns, type Printable } from './output.js';
 
+/** It is on disk, and will be sent. */
+export interface Queued {
+  outcome: 'queued';
+}
+
 /** What became of one thing that was to be sent. */
 export type Sent = { line?: number | undefined; messageId?: string | undefined } & (
-  | { result: SendOutcome; ms: number }
+  | { result: SendOutcome | Queued; ms: number }
   /** It was never sent: the line could not be read, say, or the connection ended before. */
   | { error: AgentError }
 );
@@ -18,7 +23,7 @@ export type Sent = { line?: number | undefined; messageId?: string | undefined }
  *
  *     {"line":2,"messageId":"m2","outcome":"rejected","ms":41,"condition":"amqp:…","error":"…","retryable":false}
  *
- * `outcome` is `accepted`, `rejected`, `released`, `modified`, or `failed` when the message was not sent. The other
+ * `outcome` is `accepted`, `queued`, `rejected`, `released`, `modified`, or `failed` when the message was not sent. The other
  * keys are there when they apply.
  */
 export function sentLine(sent: Sent): Printable {
@@ -51,12 +56,13 @@ export function sentLine(sent: Sent): Printable {
   };
 }
 
-/** Why a message was not accepted; undefined when it was. */
+/** Why a message was not accepted or queued; undefined when it was. */
 export function sentError(sent: Sent): AgentError | undefined {
   if (!('result' in sent)) return sent.error;
   const { result } = sent;
   switch (result.outcome) {
     case 'accepted':
+    case 'queued':
       return undefined;
     case 'rejected':
       return result.condition === undefined

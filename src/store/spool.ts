@@ -238,6 +238,18 @@ export class Spool {
     for await (const { ref, value } of this.log.items(kinds.deadLetter)) yield decodeDeadLetter(ref, value);
   }
 
+  /** The message or the dead letter that the log calls `id`. Errors: `io`. */
+  async find(id: number): Promise<SpooledMessage | DeadLetter | undefined> {
+    for (const kind of [kinds.deadLetter, ...priorities.map(kindOf)]) {
+      const [item] = await this.log.read(kind, id - 1, { count: 1, bytes: 1 });
+      if (item?.ref.id !== id || this.#owed.has(item.ref)) continue;
+      return kind === kinds.deadLetter
+        ? decodeDeadLetter(item.ref, item.value)
+        : decodeMessage(item.ref, item.value);
+    }
+    return undefined;
+  }
+
   /** Sends a dead letter once more, as if it were new. */
   async requeue({ ref, message }: DeadLetter): Promise<void> {
     await this.log.commit([putMessage(message, this.#age.stamp()), { remove: ref }]);

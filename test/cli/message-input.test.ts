@@ -188,6 +188,12 @@ test.each([
   expect(all[1]?.message?.body.toString()).toBe('good');
 });
 
+test('a content type or encoding that is null is none, whatever the flags say', async () => {
+  const line = '{"bodyText":"x","contentType":null,"contentEncoding":null}';
+  const message = await one(['--ndjson', '-T', 'text/csv'], line);
+  expect([message.contentType, message.contentEncoding]).toEqual([undefined, undefined]);
+});
+
 test('a line that is not UTF-8 is an error, not a changed message', async () => {
   const stdin = Buffer.concat([Buffer.from('{"bodyText":"'), Buffer.from([0xff]), Buffer.from('"}\n')]);
   const [item] = await items(['--ndjson'], '', fakeIo({ stdin }));

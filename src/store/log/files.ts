@@ -55,6 +55,9 @@ export const diskFiles: Files = {
   },
 };
 
+/** What a store and its directory of damaged bytes consist of; see `durable-log.ts`. */
+const ownNames = /^(\d{8,}-\d{8,}\.|spare-|owner-|damaged$|lost\+found$)/;
+
 async function makeDirectory(path: string): Promise<void> {
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
@@ -65,7 +68,15 @@ async function makeDirectory(path: string): Promise<void> {
         hint: 'run this as the user that the agent runs as, or name another directory',
       });
     }
-    if ((mode & 0o077) !== 0) fs.chmodSync(path, 0o700);
+    if ((mode & 0o077) !== 0) {
+      // Closing `/tmp` or a home directory to others because someone named it by mistake would break a machine.
+      if ((await readdir(path)).some((name) => !ownNames.test(name))) {
+        throw new AgentError('config', `${path} holds other things than a store, and others may read it`, {
+          hint: 'name a directory that is not there yet, or an empty one',
+        });
+      }
+      fs.chmodSync(path, 0o700);
+    }
   } catch (error) {
     if (error instanceof AgentError) throw error;
     throw new AgentError('cannot-create', `cannot use ${path} as a store: ${errorText(error)}`, {

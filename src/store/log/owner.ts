@@ -30,6 +30,17 @@ export interface Owner {
   release(): Promise<void>;
 }
 
+/** Another process owns the store. */
+export class StoreInUse extends AgentError {
+  constructor(
+    directory: string,
+    readonly pid: number,
+    hint = 'ask that process through its control socket, or stop it first',
+  ) {
+    super('try-again', `the store ${directory} is in use by process ${pid}`, { hint });
+  }
+}
+
 const attempts = 5;
 const socketPattern = /^owner-(\d+)-[0-9a-f]{12}$/;
 /** `sun_path` has 108 bytes with its closing zero. */
@@ -48,7 +59,7 @@ export async function own(directory: string): Promise<Owner> {
     };
     if (pid === undefined) return { release };
     await release();
-    if (attempt === attempts) throw taken(directory, pid);
+    if (attempt === attempts) throw new StoreInUse(directory, pid);
     await delay(20 + Math.random() * 100);
   }
 }
@@ -131,10 +142,4 @@ async function withShortPath<T>(
   } finally {
     closeSync(fd);
   }
-}
-
-function taken(directory: string, pid: number): AgentError {
-  return new AgentError('try-again', `the store ${directory} is in use by process ${pid}`, {
-    hint: 'ask that process through its control socket, or stop it first',
-  });
 }
