@@ -242,5 +242,5 @@ function traced(frame: Frame): TracedFrame {
 }
 
 function bug(error: unknown): AgentError {
-  return new AgentError('bug', `The guard could not read a frame: ${errorText(error)}`, { cause: error });
+  return new AgentError('bug', `What arrived could not be handled: ${errorText(error)}`, { cause: error });
 }

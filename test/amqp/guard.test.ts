@@ -313,6 +313,17 @@ describe('a message that rhea must not decode', () => {
     },
   );
 
+  test('can be one of so many values that rhea would take long', async () => {
+    const list = wire.described(0x77, wire.list(...Array.from({ length: 66_000 }, () => wire.nul)));
+    await using hub = await startHub(({ socket }) => {
+      socket.write(answers());
+      socket.write(delivery(0, [list.subarray(0, 60_000), list.subarray(60_000)]));
+    });
+    await using client = startClient(hub.port);
+    const [message] = await client.received(1);
+    expect(unreadableReason(message!)).toBe('a list claims 66000 elements in 66000 bytes');
+  });
+
   test('can be one that its sender gave up half-way', async () => {
     await using hub = await startHub(({ socket }) => {
       socket.write(answers());

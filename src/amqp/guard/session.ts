@@ -145,17 +145,17 @@ export class Session {
     const { handle, deliveryCount, linkCredit, drain } = fieldOf.flow;
     if (!frame.has(handle)) return 'pass';
     const link = this.#link(frame.uint(handle));
-    // rhea computes with both.
+    if (link.receives && !frame.flag(drain)) return 'pass'; // rhea reads no more than that
+    // Here it computes with both.
     if (!frame.has(deliveryCount) || !frame.has(linkCredit))
       throw new Violation('it says nothing of the credit of its link');
+    const credit = frame.uint(linkCredit);
     if (!link.receives) {
       // What rhea has left of it when it is told to drain, it counts down one by one.
-      if (frame.flag(drain) && frame.uint(linkCredit) > mostDrained)
-        throw new Violation('it drains an absurd credit');
+      if (frame.flag(drain) && credit > mostDrained) throw new Violation('it drains an absurd credit');
       return 'pass';
     }
-    if (!frame.flag(drain)) return 'pass';
-    if (frame.uint(linkCredit) > 0) return 'drop'; // says nothing that rhea uses, except to print that it is odd
+    if (credit > 0) return 'drop'; // not drained yet: rhea would print that it is odd
     link.credit = 0;
     return link.initialCount === 0 ? 'pass' : shifted(frame, [deliveryCount], -link.initialCount);
   }

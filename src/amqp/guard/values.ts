@@ -3,14 +3,14 @@
  *
  * rhea goes by the counts of lists, maps and arrays and never looks at their sizes: an array of 2^32-1 nulls is
  * thirteen bytes on the wire and the end of the heap. Here a value must lie inside what contains it, its elements must
- * fill exactly the size it claims, nesting is bounded, and no value has more elements than bytes.
+ * fill exactly the size it claims, nesting is bounded, and there are no more elements than bytes, nor more than 65 536.
  * AMQP 1.0 part 1 (types), sections 1.2 and 1.6.
  */
 export class Walker {
   readonly #maxDepth: number;
   #buffer: Buffer = Buffer.alloc(0);
-  /** Elements of no width (null, true, uint0 …) that arrays may still claim. */
-  #weightless = 0;
+  /** Elements that lists, maps and arrays may still have. */
+  #elementsLeft = 0;
   /** What `enterList` found. */
   count = 0;
   elementsAt = 0;
@@ -22,7 +22,7 @@ export class Walker {
   /** Turns to another frame or message, `bytes` long. */
   over(buffer: Buffer, bytes: number): void {
     this.#buffer = buffer;
-    this.#weightless = bytes + spareWeightless;
+    this.#elementsLeft = Math.min(bytes + spareElements, mostElements);
   }
 
   /** Checks the value that starts at `at` and has to end by `end`. Returns where it ends; throws a Violation. */
@@ -60,15 +60,32 @@ export class Walker {
 
   /** The descriptor of the described value at `at`, which has been checked, as a number; -1 for one we do not know. */
   named(at: number): number {
-    const code = this.#buffer[at + 1];
-    if (code === 0x53) return this.#buffer.readUInt8(at + 2);
-    if (code === 0x80)
-      return this.#buffer.readUInt32BE(at + 2) === 0 ? this.#buffer.readUInt32BE(at + 6) : -1;
-    if (code === 0xa3) {
-      const length = this.#buffer.readUInt8(at + 2);
-      return descriptorBySymbol.get(this.#buffer.toString('ascii', at + 3, at + 3 + length)) ?? -1;
+    const type = typeOf(this.#buffer.readUInt8(at + 1));
+    const valueAt = at + 2;
+    if (type.kind === 'symbol') {
+      const nameAt = valueAt + type.width;
+      const name = this.#buffer.toString('ascii', nameAt, nameAt + this.#size(type.width, valueAt, nameAt));
+      return descriptorBySymbol.get(name) ?? -1;
     }
-    return -1;
+    if (type.width === 1) return this.#buffer.readUInt8(valueAt);
+    return type.width === 8 && this.#buffer.readUInt32BE(valueAt) === 0
+      ? this.#buffer.readUInt32BE(valueAt + 4)
+      : -1;
+  }
+
+  /**
+   * Goes into the list at `at`: `count` and `elementsAt` say what is in it. Returns where it ends, which is for the
+   * caller to compare with the end of its last element.
+   */
+  enterList(at: number, end: number): number {
+    const code = this.#buffer[at];
+    if (at >= end || code === undefined || !isList(code)) throw new Violation('a list is missing');
+    if (code === 0x45) {
+      this.count = 0;
+      this.elementsAt = at + 1;
+      return at + 1;
+    }
+    return this.#enter(typeOf(code), at + 1, end);
   }
 
   #content(type: Type, at: number, end: number, depth: number): number {
@@ -88,21 +105,6 @@ export class Walker {
       case 'array':
         return this.#array(type, at, end, depth);
     }
-  }
-
-  /**
-   * Goes into the list at `at`: `count` and `elementsAt` say what is in it. Returns where it ends, which is for the
-   * caller to compare with the end of its last element.
-   */
-  enterList(at: number, end: number): number {
-    const code = this.#buffer[at];
-    if (at >= end || code === undefined || !isList(code)) throw new Violation('a list is missing');
-    if (code === 0x45) {
-      this.count = 0;
-      this.elementsAt = at + 1;
-      return at + 1;
-    }
-    return this.#enter(typeOf(code), at + 1, end);
   }
 
   #compound(type: Type, at: number, end: number, depth: number): number {
@@ -129,6 +131,7 @@ export class Walker {
     this.elementsAt = at + 2 * type.width;
     const room = limit - this.elementsAt;
     if (this.count > room) throw implausible(type.kind, this.count, room);
+    this.#spend(type.kind, this.count, room);
     return limit;
   }
 
@@ -141,16 +144,9 @@ export class Walker {
     if (next >= limit) throw cutOff();
     const element = typeOf(this.#buffer.readUInt8(next));
     next += 1;
-    if (element.shape === 'fixed') {
-      if (element.width === 0) {
-        this.#weightless -= count;
-        if (this.#weightless < 0) throw implausible('array', count, limit - next);
-      } else if (count * element.width > limit - next) throw implausible('array', count, limit - next);
-      next += count * element.width;
-    } else {
-      if (count > limit - next) throw implausible('array', count, limit - next);
-      for (let i = 0; i < count; i++) next = this.#content(element, next, limit, depth + 1);
-    }
+    this.#spend('array', count, limit - next);
+    if (element.shape === 'fixed') next += count * element.width;
+    else for (let i = 0; i < count; i++) next = this.#content(element, next, limit, depth + 1);
     if (next !== limit) throw mismatch('array');
     return limit;
   }
@@ -183,6 +179,11 @@ export class Walker {
     return limit;
   }
 
+  #spend(kind: Kind, count: number, room: number): void {
+    this.#elementsLeft -= count;
+    if (this.#elementsLeft < 0) throw implausible(kind, count, room);
+  }
+
   #size(width: number, at: number, end: number): number {
     if (at + width > end) throw cutOff();
     return width === 1 ? this.#buffer.readUInt8(at) : this.#buffer.readUInt32BE(at);
@@ -192,8 +193,10 @@ export class Walker {
 /** What is wrong with what the peer sent, in words that show none of its bytes. */
 export class Violation extends Error {}
 
-/** So many elements without width are always allowed: an array of some hundred `true`s is odd, but no attack. */
-const spareWeightless = 256;
+/** Arrays of null, true or zero have more elements than bytes: odd, but a few are no attack. */
+const spareElements = 256;
+/** rhea makes an object of each: a message of a megabyte could hold a million. */
+const mostElements = 65_536;
 export const describedCode = 0x00;
 export const nullCode = 0x40;
 const errorDescriptor = 0x1d;
@@ -304,7 +307,7 @@ export function isList(code: number | undefined): boolean {
   return code === 0x45 || code === 0xc0 || code === 0xd0;
 }
 
-/** The symbolic spelling of the descriptors that matter; most peers send numbers. */
+/** The symbolic spelling of the descriptors that matter, as rhea knows them; most peers send numbers. */
 const descriptorBySymbol = new Map([
   ['amqp:open:list', 0x10],
   ['amqp:begin:list', 0x11],
