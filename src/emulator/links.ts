@@ -134,6 +134,8 @@ export class Outlet {
   readonly #link: Sender;
   /** Ids of deliveries that rhea has not written yet, and which therefore still count against the credit. */
   #unsent: number[] = [];
+  /** A transfer in the tick of the attach would overtake the attach's answer: rhea writes transfers first. */
+  #attached = false;
   readonly #posted: WireMessage[] = [];
   readonly #unsettled = new Map<Delivery, (outcome: SendOutcome) => SendOutcome>();
 
@@ -154,11 +156,15 @@ export class Outlet {
         this.onRoom();
       });
     }
+    setImmediate(() => {
+      this.#attached = true;
+      this.onRoom();
+    });
   }
 
   /** How many messages may be sent now. */
   get room(): number {
-    if (!this.#link.is_open() || !this.#link.sendable()) return 0;
+    if (!this.#attached || !this.#link.is_open() || !this.#link.sendable()) return 0;
     const next = nextUnsent(this.#link.session);
     while (this.#unsent[0] !== undefined && this.#unsent[0] < next) this.#unsent.shift();
     return insides(this.#link).credit - this.#unsent.length;

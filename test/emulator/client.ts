@@ -27,6 +27,8 @@ export async function connectWith(
     hostname: host,
     reconnect: false,
     container_id: 'test',
+    // Without it each small frame waits 40 ms for the answer to the one before.
+    tcp_no_delay: true,
     receiver_options: { credit_window: 0, autoaccept: false, autosettle: false },
     sender_options: { treat_modified_as_released: false },
     ...options,

@@ -200,6 +200,15 @@ test('shows which session holds which links', async () => {
   ]);
 });
 
+test('answers an attach before it sends, even when credit came with the attach', async () => {
+  await using hub = await startEmulator({ devices: ['d'] });
+  for (let i = 0; i < 5; i++) hub.sendCommand({ deviceId: 'd', messageId: `c${i}` });
+  await using client = await connectDevice(hub, 'd');
+  const receiver = (await client.session()).open_receiver({ source: { address: commands } });
+  receiver.add_credit(10);
+  expect((await next(receiver)).message.message_id).toBe('c0');
+});
+
 test('redirects readers of its own events to the Event Hubs endpoint', async () => {
   await using hub = await startEmulator();
   await using service = await connectService(hub);
