@@ -7,7 +7,7 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     include: ['test/**/*.test.ts'],
     // The command line is tested as users run it, from dist/: built once, before the first test.
-    globalSetup: ['test/build.ts'],
+    globalSetup: [new URL('build.ts', import.meta.url).pathname],
     reporters: ['default', new Tally()],
     testTimeout: 30_000,
     hookTimeout: 30_000,
