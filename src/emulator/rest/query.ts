@@ -46,7 +46,8 @@ interface Query {
 type Value = (twin: Json) => unknown;
 type Condition = (twin: Json) => boolean;
 
-function parseQuery(text: string): Query {
+/** Reads a query; a RestError that says why when it cannot be read. */
+export function parseQuery(text: string): Query {
   const tokens = new Tokens(text);
   tokens.expect('select');
   const select = parseSelection(tokens);
