@@ -1,3 +1,6 @@
+import { Option } from 'commander';
+
+import { addConfigOption, type ConfigFlags } from '../config-options.js';
 import {
   addConnectionOptions,
   addIdentityOptions,
@@ -7,16 +10,21 @@ import {
   type IdentityFlags,
   type TimeoutFlags,
 } from '../identity-options.js';
+import { AgentError } from '../../errors.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addMessageOptions, type MessageFlags } from '../message-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
+import type { Sent } from '../output-sent.js';
 import { count } from '../values.js';
+import { directoryOption, namedConfig, openSpool, spoolOf } from './spool-options.js';
 
 interface SendFlags
-  extends MessageFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
+  extends MessageFlags, ConfigFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
   inflight: number;
+  queue?: boolean;
+  directory?: string;
 }
 
 /** `iothub-device send`: telemetry, one message or a stream of them. */
@@ -27,9 +35,10 @@ export function sendCommand(io: Io): Subcommand {
       `iothub-device send --data '{"temperature":21.5}' --prop room=kitchen`,
       'sensor | iothub-device send --lines --prop source=boiler',
       `iothub-device send --ndjson -o json < backlog.ndjson | jq 'select(.outcome != "accepted")'`,
+      'iothub-device send --queue --data-file report.bin       # offline: done when it is on disk',
     )
     .exits(
-      ['ok', 'accepted'],
+      ['ok', 'accepted, or queued'],
       ['data', 'rejected or unreadable'],
       ['unavailable', 'unreachable'],
       ['try-again', 'try again'],
@@ -41,6 +50,18 @@ export function sendCommand(io: Io): Subcommand {
     count(1, 2000),
     100,
   );
+  const queueing = (option: Option): Option => option.helpGroup('Queue:');
+  command
+    .addOption(
+      queueing(
+        new Option(
+          '--queue',
+          'put it into the spool, for "run" or "spool drain" to send; needs no network',
+        ).conflicts('inflight'),
+      ),
+    )
+    .addOption(queueing(directoryOption()));
+  addConfigOption(command, 'device');
   addIdentityOptions(command, 'device');
   addConnectionOptions(command, 'device');
   addTimeoutOption(command);
@@ -52,21 +73,35 @@ export function sendCommand(io: Io): Subcommand {
 }
 
 async function send(io: Io, flags: SendFlags): Promise<number> {
-  const identity = await readDeviceIdentity(io, flags);
+  if (flags.directory !== undefined && flags.queue !== true)
+    throw new AgentError('usage', '--directory is for --queue');
+  const config = await namedConfig(io, flags);
+  const identity = await readDeviceIdentity(io, flags, config?.hub.connectionString);
   const { openTelemetry } = await import('../message-input.js');
   const input = await openTelemetry(io, flags, AbortSignal.any([io.stop, io.stdout.readerGone]));
 
-  const { deviceHub } = await import('./hub.js');
-  const { sendTelemetry } = await import('./send-telemetry.js');
   const { createPrinter } = await import('../output.js');
   const { sentLine } = await import('../output-sent.js');
   const printer = createPrinter(io, flags);
-  const hub = await deviceHub(identity, { ...flags, log: await openLog(io, flags, 'device', 'warn') });
-  return sendTelemetry(io, hub, {
+  const log = await openLog(io, flags, 'device', 'warn');
+  const job = {
     messages: input.items,
-    inflight: flags.inflight,
     onError: flags.onError ?? (input.kind === 'one' ? 'stop' : 'continue'),
-    timeoutMs: flags.timeout,
-    print: (sent) => printer.print(sentLine(sent)),
-  });
+    print: (sent: Sent) => printer.print(sentLine(sent)),
+  };
+  if (flags.queue === true) {
+    const { queueTelemetry } = await import('./queue-telemetry.js');
+    await using store = await openSpool(spoolOf(io, identity, flags, config), { log, whileInUse });
+    const exitCode = await queueTelemetry(store.spool, { ...job, identity });
+    io.stop.throwIfAborted();
+    return exitCode;
+  }
+  const { deviceHub } = await import('./hub.js');
+  const { sendTelemetry } = await import('./send-telemetry.js');
+  const hub = await deviceHub(identity, { ...config?.hub, ca: flags.ca ?? config?.hub.ca, log });
+  return sendTelemetry(io, hub, { ...job, inflight: flags.inflight, timeoutMs: flags.timeout });
 }
+
+const whileInUse =
+  'it is the agent, or another iothub-device that queues or drains\n' +
+  'while an agent runs, send without --queue; else wait until that process has ended';
