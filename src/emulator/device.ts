@@ -25,6 +25,9 @@ export interface Device extends DeviceId {
   statusReason?: string | undefined;
   authentication: Authentication;
   capabilities?: { iotEdge: boolean };
+  /** Of an edge device its own, of another the edge device's that it is a child of. */
+  deviceScope?: string | undefined;
+  parentScopes?: string[] | undefined;
   readonly mailbox: Mailbox<HubMessage>;
   readonly twin: Twin;
   readonly methods: MethodChannel;

@@ -22,6 +22,8 @@ import { StateDirectory } from './state.js';
 
 export type { ConnectionView, Device, HubRecord, RecordEntry };
 export type { ActiveFault, Fault, FaultAction, FaultFilter, Faults } from './faults.js';
+export { makeTrouble } from './trouble.js';
+export type { TroubleOptions } from './trouble.js';
 export type { PortOptions } from './ports.js';
 export type { HubSettings } from './settings.js';
 

@@ -24,6 +24,8 @@ export interface HubSettings {
   feedbackBatchMs: number;
   /** How long after its expiry a token still works. The real hub takes minutes. */
   tokenGraceMs: number;
+  /** A client that sends nothing for this long is disconnected; told in the open frame. */
+  idleTimeoutMs: number;
   /** Credit granted on links that clients send on. */
   creditWindow: number;
   /** Partitions of the event log. */
@@ -56,6 +58,7 @@ export const defaultSettings: HubSettings = {
   defaultTtlMs: 3_600_000,
   feedbackBatchMs: 100,
   tokenGraceMs: 0,
+  idleTimeoutMs: 240_000,
   creditWindow: 1000,
   partitions: 4,
   retention: { count: 100_000, bytes: 64 * 1024 * 1024, ageMs: 86_400_000 },

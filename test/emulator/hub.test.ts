@@ -73,3 +73,12 @@ test('delivers a command, and tells its sender what the device decided', async (
   const { message: report } = await told;
   expect(JSON.parse(bodyText(report))).toMatchObject([{ originalMessageId: 'c1', statusCode: 'Success' }]);
 });
+
+test('closes a connection that has gone quiet, as the hub does', async () => {
+  await using emulator = await startEmulator({ idleTimeoutMs: 400 });
+  await using client = await connect(emulator);
+  // rhea sends heartbeats by itself, so it is kept from writing.
+  Object.assign(client.connection, { socket_ready: false });
+  await client.closed;
+  expect(client.connection.error).toMatchObject({ condition: 'amqp:connection:forced' });
+});

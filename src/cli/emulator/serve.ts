@@ -8,6 +8,8 @@ import { type Emulator, startEmulator } from '../../emulator/emulator.js';
 import type { RecordEntry } from '../../emulator/record.js';
 import { parseSeed } from '../../emulator/seed.js';
 import { writeAtomically } from '../../emulator/state.js';
+import { makeTrouble } from '../../emulator/trouble.js';
+import { systemClock } from '../../clock.js';
 import { AgentError, errorText } from '../../errors.js';
 import type { Io } from '../io.js';
 import { environmentLines } from './environment.js';
@@ -25,6 +27,8 @@ export interface ServeFlags {
   seed?: string;
   state?: string;
   randomKeys?: boolean;
+  trouble?: number;
+  troubleEvery: number;
   writeEnv?: string;
   output: 'auto' | 'text' | 'json' | 'none';
   quiet?: boolean;
@@ -56,7 +60,10 @@ export async function serve(io: Io, flags: ServeFlags): Promise<void> {
   if (flags.writeEnv !== undefined)
     await written(flags.writeEnv, writeAtomically(flags.writeEnv, environment(url)));
   const ended = AbortSignal.any([stop, now]);
-  if (!ended.aborted) await once(ended, 'abort');
+  const { trouble: seed, troubleEvery: everyMs } = flags;
+  if (seed !== undefined)
+    await makeTrouble(emulator.faults, { seed, everyMs, clock: systemClock, signal: ended });
+  else if (!ended.aborted) await once(ended, 'abort');
   events.stop();
 }
 

@@ -2,7 +2,7 @@ import { Option } from 'commander';
 
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
-import { count } from '../values.js';
+import { count, duration } from '../values.js';
 import { variable } from '../variables.js';
 import type { ServeFlags } from './serve.js';
 
@@ -59,6 +59,17 @@ export function startCommand(io: Io): Subcommand {
       ),
     )
     .addOption(hub(new Option('--random-keys', 'keys of its own instead of the well-known ones')))
+    .addOption(
+      new Option('--trouble <seed>', 'makes random trouble, the same for the same number')
+        .argParser(count(0))
+        .helpGroup('Trouble:'),
+    )
+    .addOption(
+      new Option('--trouble-every <dur>', 'how often, about')
+        .argParser(duration)
+        .default(10_000, '10s')
+        .helpGroup('Trouble:'),
+    )
     .addOption(
       new Option('--write-env <file>', 'writes connection strings there as export lines, once it is ready'),
     )

@@ -92,10 +92,25 @@ function create(hub: Hub, id: DeviceId, body: Json): Device {
   const device = hub.add(id, authenticationOf(body['authentication'], undefined));
   applyStatus(hub, device, body);
   device.capabilities = capabilitiesOf(body);
+  applyScopes(device, body);
   return device;
 }
 
+/** An edge device has a scope of its own; others may be given one when they are created. */
+function applyScopes(device: Device, body: Json): void {
+  const { deviceScope, parentScopes } = body;
+  const given = typeof deviceScope === 'string' && deviceScope !== '' ? deviceScope : undefined;
+  const isEdge = device.capabilities?.iotEdge === true;
+  device.deviceScope = isEdge ? `ms-azure-iot-edge://${device.deviceId}-${device.generationId}` : given;
+  if (Array.isArray(parentScopes)) device.parentScopes = parentScopes.map(String);
+  else if (!isEdge && given !== undefined) device.parentScopes = [given];
+}
+
 function update(hub: Hub, device: Device, body: Json): Device {
+  const { deviceScope } = body;
+  if (typeof deviceScope === 'string' && deviceScope !== '' && deviceScope !== device.deviceScope) {
+    throw new RestError(400, 'ArgumentInvalid', 'the scope of a device cannot be changed');
+  }
   device.authentication = authenticationOf(body['authentication'], device.authentication);
   device.capabilities = capabilitiesOf(body);
   hub.updated(device);
@@ -240,6 +255,8 @@ export function deviceJson(device: Device): Json {
       type: authentication.type,
     },
     ...(moduleId === undefined && { capabilities: device.capabilities ?? { iotEdge: false } }),
+    ...(device.deviceScope !== undefined && { deviceScope: device.deviceScope }),
+    ...(device.parentScopes !== undefined && { parentScopes: device.parentScopes }),
   };
 }
 
