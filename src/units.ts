@@ -45,6 +45,14 @@ export function parseSize(text: string): number {
   return safe(Math.round(Number(match?.[1]) * unit), 'size');
 }
 
+/** A size for people: `512 B`, `1.5 KiB`, `256 MiB`. */
+export function formatSize(bytes: number): string {
+  const power = Math.min(3, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
+  const amount = bytes / 1024 ** power;
+  const digits = power > 0 && amount < 10 && !Number.isInteger(amount) ? 1 : 0;
+  return `${amount.toFixed(digits)} ${['B', 'KiB', 'MiB', 'GiB'][power] ?? ''}`;
+}
+
 /**
  * RFC 3339 with its zone, seconds or milliseconds since the epoch, or relative to `nowMs` (`-15m`, `+1h`, `now`,
  * `now-1h`), as milliseconds since the epoch.

@@ -10,7 +10,7 @@ export interface ReceivedMessage extends MessageFields {
   creationTime?: string | undefined;
   component?: string | undefined;
   outputName?: string | undefined;
-  hub: HubFacts;
+  hub?: HubFacts | undefined;
 }
 
 /** Facts that a hub adds. They are printed apart, because they are not sent again. */
@@ -22,6 +22,9 @@ export interface HubFacts {
   sequenceNumber?: number | undefined;
   deliveryCount?: number | undefined;
   ack?: string | undefined;
+  /** Why the hub refused it. */
+  condition?: string | undefined;
+  error?: string | undefined;
 }
 
 /** A command, as `receive` prints it. */
@@ -36,13 +39,15 @@ export function commandLine(command: Command): Printable {
 /**
  * One line for a received message. The JSON has the keys that `send --ndjson` reads, so that what was received can be
  * sent again (`message-envelope`). The body is `body` when it is JSON and said to be, else `bodyText` when it is
- * UTF-8, else `bodyBase64`.
+ * UTF-8, else `bodyBase64`. `exact` is for what has to come back byte for byte, without anything added: JSON that
+ * one line cannot show as it is becomes `bodyText`, and no content type is null.
  */
-export function messageLine(message: ReceivedMessage): Printable {
+export function messageLine(message: ReceivedMessage, { exact = false } = {}): Printable {
   return {
     json: () => {
       const { hub } = message;
-      const [bodyKey, bodyText] = bodyMember(message);
+      const [bodyKey, bodyText] = bodyMember(message, exact);
+      const none = exact ? null : undefined;
       const head = JSON.stringify({
         messageId: message.messageId,
         correlationId: message.correlationId,
@@ -51,16 +56,17 @@ export function messageLine(message: ReceivedMessage): Printable {
         expiresAt: isoTime(message.expiresAt),
         component: message.component,
         outputName: message.outputName,
-        contentType: message.contentType,
-        contentEncoding: message.contentEncoding,
+        contentType: message.contentType ?? none,
+        contentEncoding: message.contentEncoding ?? none,
         properties: message.properties,
       });
-      const facts = JSON.stringify({ ...hub, enqueuedAt: isoTime(hub.enqueuedAt) });
+      const facts = hub && JSON.stringify({ ...hub, enqueuedAt: isoTime(hub.enqueuedAt) });
+      const tail = facts === undefined ? '' : `,"hub":${facts}`;
       // The body is put in as it was written: parsing and printing it would change its numbers.
-      return jsonOnOneLine(`${head.slice(0, -1)},"${bodyKey}":${bodyText},"hub":${facts}}`);
+      return jsonOnOneLine(`${head.slice(0, -1)},"${bodyKey}":${bodyText}${tail}}`);
     },
     text: ({ columns: limit, time }) => {
-      const { hub, messageId, properties } = message;
+      const { hub = {}, messageId, properties } = message;
       const pairs = Object.entries(properties).map(([name, value]) => `${name}=${value}`);
       const cells = [
         hub.enqueuedAt === undefined ? '-' : time(hub.enqueuedAt),
@@ -74,14 +80,15 @@ export function messageLine(message: ReceivedMessage): Printable {
 
 type BodyKey = 'body' | 'bodyText' | 'bodyBase64';
 
-function bodyMember({ body, contentType }: MessageFields): [BodyKey, string] {
+function bodyMember({ body, contentType }: MessageFields, exact: boolean): [BodyKey, string] {
   if (!isUtf8(body)) return ['bodyBase64', JSON.stringify(body.toString('base64'))];
   const text = body.toString('utf8');
-  if (/[/+]json\b/i.test(contentType ?? '') && isJson(text)) return ['body', text];
+  const isShown = !exact || (jsonOnOneLine(text) === text && text.trim() === text);
+  if (/[/+]json\b/i.test(contentType ?? '') && isShown && isJson(text)) return ['body', text];
   return ['bodyText', JSON.stringify(text)];
 }
 
-function bodyForPeople(body: Buffer): string {
+export function bodyForPeople(body: Buffer): string {
   return isUtf8(body) ? visible(body.toString('utf8')) : `(${String(body.length)} bytes, not text)`;
 }
 

@@ -41,6 +41,11 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/receive.js')).receiveCommand,
       },
       {
+        name: 'spool',
+        summary: 'telemetry that waits on disk, and what the hub refused',
+        load: async () => (await import('./device/spool.js')).spoolCommand,
+      },
+      {
         name: 'sas',
         summary: 'print a SAS token',
         load: async () => (await import('./device/sas.js')).sasCommand,
