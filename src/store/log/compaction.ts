@@ -6,7 +6,7 @@ import { Contents, type Removals } from './contents.js';
 import { cutOff, removeDurably, removeQuietly, type Files } from './files.js';
 import type { Reader } from './reader.js';
 import { encodeRecord, recordBytes, removeBytes, type Operation, type Ref } from './record.js';
-import { readContents } from './recovery.js';
+import { readSegment } from './read-segment.js';
 import { terminatorBytes } from './scan.js';
 import { encodeSegmentHeader, fileNameOf, newMark, noPrevious, Segment } from './segment.js';
 import type { Spares } from './spares.js';
@@ -36,6 +36,8 @@ export interface CompactionOptions {
 const toleratedSegments = 2;
 /** A compaction that frees less than this part of a segment is not worth its writes. */
 const worthwhile = 1 / 4;
+/** How full its output may become. Headers of removals are only estimated. */
+const fullest = 7 / 8;
 const removesPerRecord = 1000;
 /** Ids in a rewritten segment are kept as 32-bit distances. */
 const longestDistance = 2 ** 32 - 1;
@@ -54,7 +56,7 @@ export function chooseRun(
   }
   if (waste <= Math.max(toleratedSegments * segmentBytes, live / 2)) return undefined;
 
-  const limit = segmentBytes - 4096;
+  const limit = segmentBytes * fullest;
   let best: readonly Segment[] | undefined;
   let bestGain = segmentBytes * worthwhile;
   let start = 0;
@@ -206,7 +208,7 @@ async function removalsOf(
     // No summary: the segment itself says it.
   }
   const file = await files.open(join(directory, segment.fileName), 'read');
-  const { contents } = await readContents(file, segment.name, { end: segment.end }).finally(() =>
+  const { contents } = await readSegment(file, segment.name, { end: segment.end }).finally(() =>
     file.close(),
   );
   return contents.foreign;

@@ -26,7 +26,7 @@ export class DamageKeeper {
   }
 
   async setAside(segment: Pick<Segment, 'fileName'>, at: number, bytes: Buffer): Promise<void> {
-    const name = `${segment.fileName.replace(/\.log$/, '')}-at-${at}.bin`;
+    const name = `${segment.fileName.replace(/\.log$/, '')}-at-${at}-${bytes.length}.bin`;
     const facts = { segment: segment.fileName, offset: at, bytes: bytes.length, kept: join('damaged', name) };
     try {
       const known = await this.#names();

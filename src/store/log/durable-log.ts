@@ -93,17 +93,10 @@ export class DurableLog implements AsyncDisposable {
   /** A record each: when it fails, the first ones may have been stored all the same. Returns and errors as above. */
   async commitEach(operations: readonly Operation[], options?: CommitOptions): Promise<readonly Ref[]> {
     if (this.#closing) throw closed();
-    const parts: Promise<readonly Ref[]>[] = [];
-    for (const part of portions(operations)) {
-      parts.push(
-        this.parts.writer.write(
-          part.map((operation) => [operation]),
-          options,
-        ),
-      );
-    }
-    const [only] = parts;
-    return parts.length === 1 && only ? only : (await Promise.all(parts)).flat();
+    return this.parts.writer.write(
+      operations.map((operation) => [operation]),
+      options,
+    );
   }
 
   /** Items of a kind with ids above `after`, in order; none when there are no more. Errors: `io`. */
@@ -202,9 +195,6 @@ export interface LogStats {
 }
 
 const defaultSegmentBytes = 4 * 1024 * 1024;
-/** What a commit of many records is cut into, so that little of a segment stays empty. */
-const portionBytes = 256 * 1024;
-
 interface Parts {
   readonly catalog: Catalog;
   readonly reader: Reader;
@@ -244,22 +234,6 @@ async function open(options: LogOptions & { files: Files }, owner: Owner): Promi
     });
   }
   return { catalog, reader, writer, housekeeping, damage, owner, spares, segmentBytes };
-}
-
-function* portions(operations: readonly Operation[]): Generator<Operation[]> {
-  let portion: Operation[] = [];
-  let bytes = 0;
-  for (const operation of operations) {
-    portion.push(operation);
-    if ('put' in operation) for (const part of operation.put.value) bytes += part.length;
-    bytes += 2 * headerBytes;
-    if (bytes >= portionBytes) {
-      yield portion;
-      portion = [];
-      bytes = 0;
-    }
-  }
-  if (portion.length > 0) yield portion;
 }
 
 function closed(): AgentError {

@@ -189,8 +189,7 @@ export async function cutOff(files: Files, path: string, bytes: number): Promise
     throw error;
   }
   try {
-    if ((await file.size()) <= bytes) return;
-    await file.truncate(bytes);
+    if ((await file.size()) > bytes) await file.truncate(bytes);
     await file.sync();
   } finally {
     await file.close();

@@ -47,16 +47,24 @@ export class Housekeeping {
   async #run(): Promise<void> {
     while (this.#again && !this.#stopped) {
       this.#again = false;
-      try {
-        await this.#prepareSpares();
-        await this.#settle();
-        await this.#removeDead();
-        await this.#compact();
-      } catch (error) {
-        this.options.log.debug('housekeeping of the store has to wait', { error: errorText(error) });
-      }
+      await this.#attempt(() => this.#makeRoom());
+      await this.#attempt(() => this.#prepareSpares());
     }
     this.#running = undefined;
+  }
+
+  async #attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.options.log.debug('housekeeping of the store has to wait', { error: errorText(error) });
+    }
+  }
+
+  async #makeRoom(): Promise<void> {
+    await this.#settle();
+    await this.#removeDead();
+    await this.#compact();
   }
 
   async #settle(): Promise<void> {

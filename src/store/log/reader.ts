@@ -7,7 +7,7 @@ import type { Entries } from './contents.js';
 import type { DamageKeeper } from './damage.js';
 import type { Files, StoreFile } from './files.js';
 import { payloadIsSound, readHeader, visitRecord, type Ref } from './record.js';
-import { readContents } from './recovery.js';
+import { readSegment } from './read-segment.js';
 import { Segment } from './segment.js';
 import { Serial } from './serial.js';
 import { readEntries, summaryNameOf } from './summary.js';
@@ -152,8 +152,9 @@ export class Reader {
       const tail = chunk.at(-1) ?? 0;
       // Not from Buffer's pool: the values that are handed out are views of it.
       const bytes = Buffer.allocUnsafeSlow(entries.offset(tail) + entries.length(tail) - start);
+      // A file that has become shorter is damaged where it ends.
       const failure = await file.read(bytes, start).then(
-        (got) => (got === bytes.length ? undefined : new Error('the file has become shorter')),
+        (got) => void bytes.fill(0, got),
         (error: unknown) => error,
       );
       if (failure === undefined) await this.#parse(segment, entries, chunk, bytes, start, items);
@@ -177,12 +178,13 @@ export class Reader {
     start: number,
     items: Item[],
   ): Promise<void> {
+    const damaged: number[] = [];
     for (const ordinal of ordinals) {
       const at = entries.offset(ordinal) - start;
       const id = segment.live.idAt(ordinal);
       const header = readHeader(bytes, at, segment.name.mark);
       if (!header || !payloadIsSound(bytes, at, header)) {
-        if (segment.live.isAlive(ordinal)) await this.#lose(segment, entries, ordinal, bytes, at);
+        damaged.push(ordinal);
         continue;
       }
       visitRecord(bytes, at, header, {
@@ -192,20 +194,29 @@ export class Reader {
         remove: () => undefined,
       });
     }
+    for (const region of regionsOf(entries, damaged)) {
+      await this.options.damage.setAside(
+        segment,
+        region.at,
+        bytes.subarray(region.at - start, region.end - start),
+      );
+    }
+    if (damaged.length > 0) this.#lose(segment, entries, damaged);
   }
 
-  /** The record is damaged: whatever it put is lost. */
-  async #lose(segment: Segment, entries: Entries, ordinal: number, bytes: Buffer, at: number): Promise<void> {
-    const offset = entries.offset(ordinal);
-    const length = entries.length(ordinal);
-    await this.options.damage.setAside(segment, offset, bytes.subarray(at, at + length));
+  /** Whatever the damaged records put is lost. */
+  #lose(segment: Segment, entries: Entries, damaged: readonly number[]): void {
     const lost: Ref[] = [];
-    let first = ordinal;
-    while (first > 0 && entries.offset(first - 1) === offset) first--;
-    for (let i = first; i < entries.size && entries.offset(i) === offset; i++) {
-      const ref = { kind: entries.kind(i), id: segment.live.idAt(i), bytes: length };
-      lost.push(ref);
-      this.options.catalog.remove(ref);
+    for (const ordinal of damaged) {
+      const offset = entries.offset(ordinal);
+      let i = ordinal;
+      while (i > 0 && entries.offset(i - 1) === offset) i--;
+      for (; i < entries.size && entries.offset(i) === offset; i++) {
+        if (!segment.live.isAlive(i)) continue;
+        const ref = { kind: entries.kind(i), id: segment.live.idAt(i), bytes: entries.length(i) };
+        lost.push(ref);
+        this.options.catalog.remove(ref);
+      }
     }
     this.options.onLost(lost);
   }
@@ -257,7 +268,7 @@ export class Reader {
    */
   async #scan(segment: Segment, file: StoreFile): Promise<Entries | undefined> {
     const { catalog, damage } = this.options;
-    const { contents, regions } = await readContents(file, segment.name, { end: segment.end });
+    const { contents, regions } = await readSegment(file, segment.name, { end: segment.end });
     if (contents.live.size === segment.live.size) return contents.entries;
     for (const { at, bytes } of regions) await damage.setAside(segment, at, bytes);
     const { live, entries } = contents;
@@ -291,6 +302,19 @@ export class Reader {
       if (segment !== this.#active) await this.release(segment);
     }
   }
+}
+
+/** The bytes of damaged records, neighbours in one piece. */
+function regionsOf(entries: Entries, damaged: readonly number[]): { at: number; end: number }[] {
+  const regions: { at: number; end: number }[] = [];
+  for (const ordinal of damaged) {
+    const at = entries.offset(ordinal);
+    const end = at + entries.length(ordinal);
+    const last = regions.at(-1);
+    if (last && at <= last.end) last.end = Math.max(last.end, end);
+    else regions.push({ at, end });
+  }
+  return regions;
 }
 
 function endOfChunk(entries: Entries, ordinals: readonly number[], first: number): number {

@@ -4,13 +4,12 @@ import { AgentError, errorText, systemErrorCode } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { ActiveSegment } from './active-segment.js';
 import { Catalog } from './catalog.js';
-import { Contents } from './contents.js';
+import type { Contents, Removals } from './contents.js';
 import type { DamageKeeper } from './damage.js';
 import { cutOff, type Files, type StoreFile } from './files.js';
-import { visitRecord, type RecordHeader } from './record.js';
-import { scan, terminatorBytes } from './scan.js';
+import { headerOf, readSegment, type ScanBounds } from './read-segment.js';
+import { terminatorBytes } from './scan.js';
 import {
-  decodeSegmentHeader,
   fileNameOf,
   parseFileName,
   Segment,
@@ -46,9 +45,6 @@ export interface RecoveryOptions {
   readonly log: Log;
 }
 
-/** The longest write, and so the longest stretch that a cut-off write can leave behind. */
-export const longestWriteBytes = 1024 * 1024 + 4096;
-
 /** Reads a store's directory. Errors: `config` when a newer version wrote it, `io` when it cannot be read. */
 export async function recover(options: RecoveryOptions): Promise<Recovered> {
   try {
@@ -62,37 +58,48 @@ export async function recover(options: RecoveryOptions): Promise<Recovered> {
 
 async function recoverSegments(options: RecoveryOptions): Promise<Recovered> {
   const { files, directory } = options;
+  // What an earlier process renamed and removed must not come back later: it is decided here, once.
+  await files.syncDirectory(directory);
   const fileNames = await files.list(directory);
   const { kept: names, replaced } = separateReplaced(fileNames);
   await removeStraySummaries(options, fileNames, names);
 
   const candidates: Candidate[] = [];
-  for (const name of names) candidates.push({ name, header: await readSegmentHeader(options, name) });
+  for (const name of names) {
+    const header = await readSegmentHeader(options, name);
+    if (isItself(options, name, header)) candidates.push({ name, header });
+  }
   const ends = acknowledgedEnds(candidates);
+
+  const found = await loadSegments(options, candidates, ends);
+  const newest = found.findLastIndex((loaded) => loaded.found !== 'unused');
 
   const catalog = new Catalog();
   const unused = [...fileNames.filter(isSpareName), ...replaced];
-  let active: ActiveSegment | undefined;
   const overlong: Segment[] = [];
+  let active: ActiveSegment | undefined;
   let nextId = 1;
   let previous = noPrevious;
   for (const [i, { name, header }] of candidates.entries()) {
-    const loaded = await loadSegment(options, name, { end: ends.get(name.first)?.end, floor: nextId });
-    if (loaded.found === 'unused') {
+    const loaded = found[i];
+    if (!loaded || loaded.found === 'unused') {
       unused.push(fileNameOf(name));
       continue;
     }
-    const { segment } = loaded;
     if (header.found === 'nothing') await reportHeader(options, name);
-    nextId = Math.max(nextId, loaded.nextId, header.found === 'header' ? header.header.base : 0);
+    const { segment } = loaded;
     for (const ref of loaded.foreign) catalog.remove(ref);
     catalog.push(segment);
-    previous = { number: name.last, end: segment.end, failed: false };
-    if (name.generation === 0 && ends.get(name.first)?.failed) overlong.push(segment);
-    if (loaded.found === 'scanned' && loaded.endsCleanly && i === candidates.length - 1) {
-      active = await reopen(options, segment, loaded.contents);
+    nextId = Math.max(nextId, loaded.nextId);
+    const isNewest = i === newest;
+    // Of a newest segment with a summary nobody knows why it was left.
+    const failed = isNewest ? loaded.found === 'summary' : (ends.get(name.first)?.failed ?? false);
+    if (name.generation === 0 && failed) overlong.push(segment);
+    previous = { number: name.last, end: segment.end, failed };
+    if (loaded.found === 'scanned') {
+      active = loaded.endsCleanly && isNewest ? await reopen(options, segment, loaded.contents) : undefined;
+      if (!active) await finish(options, segment, loaded.contents);
     }
-    if (loaded.found === 'scanned' && !active) await finish(options, segment, loaded.contents);
   }
   const nextNumber = Math.max(0, ...names.map((name) => name.last)) + 1;
   return { catalog, active, nextId, nextNumber, unused, overlong, previous };
@@ -143,7 +150,7 @@ async function readSegmentHeader(
   } finally {
     await file.close();
   }
-  const header = decodeSegmentHeader(bytes);
+  const header = headerOf(bytes, name);
   if (header.found === 'newer') {
     throw new AgentError(
       'config',
@@ -151,8 +158,14 @@ async function readSegmentHeader(
       { hint: 'install the newer version again, or name another directory; nothing was changed' },
     );
   }
-  const ours = header.found === 'header' && header.header.mark === name.mark;
-  return ours ? header : { found: 'nothing' };
+  return header;
+}
+
+/** A file that somebody has renamed is left alone: its place in the log is not where its name says. */
+function isItself({ log }: RecoveryOptions, name: SegmentName, header: HeaderFound): boolean {
+  if (header.found !== 'header' || header.header.number === name.first) return true;
+  log.error('a file in the store is not what its name says; it is left alone', { file: fileNameOf(name) });
+  return false;
 }
 
 /** Where the segments end that their successor speaks of; those that failed between the two hold nothing. */
@@ -170,40 +183,77 @@ function acknowledgedEnds(candidates: readonly Candidate[]): Map<number, Previou
 }
 
 type Loaded =
-  | {
-      readonly found: 'summary';
-      readonly segment: Segment;
-      readonly nextId: number;
-      readonly foreign: Contents['foreign'];
-    }
+  | ({ readonly found: 'summary' } & LoadedSegment)
   | ({
       readonly found: 'scanned';
-      readonly segment: Segment;
-      readonly foreign: Contents['foreign'];
-    } & Scanned)
+      readonly contents: Contents;
+      readonly endsCleanly: boolean;
+    } & LoadedSegment)
   | { readonly found: 'unused' };
 
-async function loadSegment(
+interface LoadedSegment {
+  readonly segment: Segment;
+  readonly nextId: number;
+  /** Its removals of items of older segments. */
+  readonly foreign: Removals;
+}
+
+/** From the newest to the oldest, because each tells which ids of the one before it are void. */
+async function loadSegments(
   options: RecoveryOptions,
-  name: SegmentName,
-  bounds: { end: number | undefined; floor: number },
-): Promise<Loaded> {
-  const end = name.generation === 0 ? bounds.end : undefined;
+  candidates: readonly Candidate[],
+  ends: ReadonlyMap<number, Previous>,
+): Promise<Loaded[]> {
+  const found: Loaded[] = [];
+  let ceiling = Infinity;
+  for (const { name } of candidates.toReversed()) {
+    const end = name.generation === 0 ? ends.get(name.first)?.end : undefined;
+    const loaded = await loadSegment(options, name, { end, ceiling });
+    if (loaded.found !== 'unused') ceiling = Math.min(ceiling, loaded.segment.live.base);
+    found.unshift(loaded);
+  }
+  return found;
+}
+
+async function loadSegment(options: RecoveryOptions, name: SegmentName, bounds: ScanBounds): Promise<Loaded> {
   const summary = await savedSummary(options, name);
-  if (summary && summary.live.base >= bounds.floor && (end === undefined || end === summary.end)) {
+  if (summary && (bounds.end === undefined || bounds.end === summary.end)) {
     const segment = new Segment(name, summary.live, summary.end, summary.foreign.count);
     return { found: 'summary', segment, nextId: summary.live.next, foreign: summary.foreign };
   }
   const file = await options.files.open(join(options.directory, fileNameOf(name)), 'read');
   try {
-    const scanned = await readContents(file, name, { end, floor: bounds.floor });
-    if (scanned.records === 0 && scanned.header.found === 'nothing') return { found: 'unused' };
-    const { contents } = scanned;
-    const segment = new Segment(name, contents.live, scanned.end, contents.foreign.count);
-    for (const { at, bytes } of scanned.regions) await options.damage.setAside(segment, at, bytes);
-    return { found: 'scanned', segment, foreign: contents.foreign, ...scanned };
+    const isDurable = await syncRead(options, name, file);
+    const { contents, end, header, nextId, records, regions, ...scanned } = await readSegment(
+      file,
+      name,
+      bounds,
+    );
+    if (records === 0 && header.found === 'nothing') return { found: 'unused' };
+    const { foreign } = contents;
+    const segment = new Segment(name, contents.live, end, foreign.count);
+    for (const { at, bytes } of regions) await options.damage.setAside(segment, at, bytes);
+    const endsCleanly = scanned.endsCleanly && isDurable;
+    return { found: 'scanned', segment, contents, endsCleanly, nextId, foreign };
   } finally {
     await file.close();
+  }
+}
+
+/**
+ * What is read from a segment that was still written may be in the page cache only, if the process that wrote it was
+ * killed before its sync: so it is synced before anyone acts on it.
+ */
+async function syncRead({ log }: RecoveryOptions, name: SegmentName, file: StoreFile): Promise<boolean> {
+  try {
+    await file.sync();
+    return true;
+  } catch (error) {
+    log.warn('a segment of the store could not be synced', {
+      segment: fileNameOf(name),
+      error: errorText(error),
+    });
+    return false;
   }
 }
 
@@ -224,77 +274,6 @@ async function savedSummary(
   }
 }
 
-export interface Scanned {
-  readonly header: HeaderFound;
-  readonly contents: Contents;
-  readonly records: number;
-  /** Damaged bytes, and where they were. */
-  readonly regions: readonly { readonly at: number; readonly bytes: Buffer }[];
-  readonly endsCleanly: boolean;
-  readonly end: number;
-  readonly nextId: number;
-}
-
-/** Reads all of a segment's file. `end`: nothing beyond counts; `floor`: nor do items with lower ids. */
-export async function readContents(
-  file: StoreFile,
-  name: SegmentName,
-  bounds: { end?: number | undefined; floor?: number },
-): Promise<Scanned> {
-  const bytes = (await readWhole(file)).subarray(0, bounds.end);
-  const decoded = decodeSegmentHeader(bytes.subarray(0, segmentHeaderBytes));
-  const header: HeaderFound =
-    decoded.found === 'header' && decoded.header.mark === name.mark ? decoded : { found: 'nothing' };
-  const floor = bounds.floor ?? 0;
-  const regions: { at: number; bytes: Buffer }[] = [];
-  let contents = header.found === 'header' ? new Contents(Math.max(floor, header.header.base)) : undefined;
-  let records = 0;
-  let nextId = contents?.live.base ?? floor;
-  let end = segmentHeaderBytes;
-  const add = (into: Contents, at: number, record: RecordHeader): void => {
-    records++;
-    nextId = Math.max(nextId, record.sequence);
-    visitRecord(bytes, at, record, {
-      put: (ref) => {
-        if (ref.id >= into.live.next) into.put(at, record, ref);
-        nextId = Math.max(nextId, ref.id + 1);
-      },
-      remove: (ref) => {
-        into.remove(ref);
-      },
-    });
-  };
-  const from = { mark: name.mark, from: segmentHeaderBytes, longestWrite: longestWriteBytes };
-  for (const found of scan(bytes, from)) {
-    end = found.found === 'end' ? found.at : end;
-    if (found.found === 'record') {
-      contents ??= new Contents(Math.max(floor, found.header.sequence));
-      add(contents, found.at, found.header);
-    } else if (found.found === 'damage') {
-      regions.push({ at: found.at, bytes: Buffer.from(bytes.subarray(found.at, found.at + found.bytes)) });
-    }
-  }
-  contents ??= new Contents(floor);
-  const clean = regions.length === 0 && header.found === 'header';
-  // Without a header or a record nothing was ever written here: what looks like damage is an earlier life's.
-  const unused = records === 0 && header.found === 'nothing';
-  return { header, contents, records, regions: unused ? [] : regions, endsCleanly: clean, end, nextId };
-}
-
-/** All bytes of a file. What the disk cannot read becomes zeros, a page at a time. */
-async function readWhole(file: StoreFile): Promise<Buffer> {
-  const bytes = Buffer.alloc(await file.size());
-  try {
-    const got = await file.read(bytes, 0);
-    return bytes.subarray(0, got);
-  } catch {
-    for (let at = 0; at < bytes.length; at += 4096) {
-      await file.read(bytes.subarray(at, at + 4096), at).catch(() => 0);
-    }
-    return bytes;
-  }
-}
-
 async function reportHeader({ directory, files, damage }: RecoveryOptions, name: SegmentName): Promise<void> {
   const file = await files.open(join(directory, fileNameOf(name)), 'read');
   try {
@@ -306,25 +285,15 @@ async function reportHeader({ directory, files, damage }: RecoveryOptions, name:
   }
 }
 
-/**
- * Opens the newest segment for writing. What was read from it may still be in the page cache only, if the process
- * that wrote it was killed before its sync: so it is synced before anyone acts on it.
- */
+/** Opens the newest segment for writing. */
 async function reopen(
   { files, directory, log }: RecoveryOptions,
   segment: Segment,
   contents: Contents,
 ): Promise<ActiveSegment | undefined> {
-  const path = join(directory, segment.fileName);
   try {
-    const file = await files.open(path, 'write');
-    try {
-      await file.sync();
-      return new ActiveSegment(segment, contents, file, await file.size());
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
+    const file = await files.open(join(directory, segment.fileName), 'write');
+    return new ActiveSegment(segment, contents, file, await file.size());
   } catch (error) {
     log.warn('the newest segment of the store cannot be written on', {
       segment: segment.fileName,

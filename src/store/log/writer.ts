@@ -8,7 +8,8 @@ import type { Catalog } from './catalog.js';
 import { cutOff, isDiskFull, removeDurably, type Files, type StoreFile } from './files.js';
 import type { Reader } from './reader.js';
 import { recordBytes, type Operation, type Ref } from './record.js';
-import { longestWriteBytes, type Recovered } from './recovery.js';
+import { longestWriteBytes } from './read-segment.js';
+import type { Recovered } from './recovery.js';
 import { terminatorBytes } from './scan.js';
 import { fileNameOf, newSegmentName, segmentHeaderBytes, type Previous } from './segment.js';
 import { Serial } from './serial.js';
@@ -42,17 +43,22 @@ export interface WriterOptions {
 
 /** One write and one sync take along what is waiting, up to here. */
 const groupBytes = longestWriteBytes - segmentHeaderBytes - terminatorBytes;
+/** What is written together when a caller asks for many records. */
+const portionBytes = 256 * 1024;
 /** What may wait for the disk; beyond it, commits are refused. */
 const queueBytes = 32 * 1024 * 1024;
 /** After the disk has failed or was full, for so long nothing is tried. */
 const refuseMs = 1000;
-/** How much is written before housekeeping has another look. */
-const progressBytes = 64 * 1024;
+/** Housekeeping has a look whenever so much of a segment was written. */
+const progressShare = 1 / 64;
 
-/** What one caller waits for. */
-interface Waiting {
-  readonly records: readonly (readonly Operation[])[];
-  readonly bytes: number;
+interface Portion {
+  readonly records: (readonly Operation[])[];
+  bytes: number;
+}
+
+/** What a caller waits for, or a part of it. */
+interface Waiting extends Readonly<Portion> {
   readonly essential: boolean;
   readonly resolve: (refs: Ref[]) => void;
   readonly reject: (error: unknown) => void;
@@ -97,27 +103,47 @@ export class Writer {
   }
 
   /** Resolves when all the records are on disk, with what their puts are called. */
-  write(records: readonly (readonly Operation[])[], { essential }: CommitOptions = {}): Promise<Ref[]> {
-    let bytes = 0;
-    let removesOnly = true;
-    for (const operations of records) {
-      const size = recordBytes(operations);
-      if (size > this.longestRecord) return Promise.reject(tooLarge(size, this.longestRecord));
-      removesOnly &&= operations.every((operation) => 'remove' in operation);
-      bytes += size;
-    }
-    if (this.#queuedBytes + bytes > queueBytes) return Promise.reject(diskTooSlow());
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ records, bytes, essential: essential ?? removesOnly, resolve, reject });
-      this.#queuedBytes += bytes;
-      this.#running ??= this.#run();
-    });
+  async write(
+    records: readonly (readonly Operation[])[],
+    { essential }: CommitOptions = {},
+  ): Promise<readonly Ref[]> {
+    const portions = [...this.#portions(records)];
+    const bytes = portions.reduce((sum, portion) => sum + portion.bytes, 0);
+    if (this.#queuedBytes + bytes > queueBytes) throw diskTooSlow();
+    const parts = portions.map((portion) => this.#enqueue(portion, essential ?? removesOnly(portion)));
+    const [only] = parts;
+    return only && parts.length === 1 ? only : (await Promise.all(parts)).flat();
   }
 
   /** Waits until everything is written. */
   async finish(): Promise<void> {
     await this.#running;
     await this.#summaries.run(() => Promise.resolve());
+  }
+
+  /** Small enough that little of a segment stays empty. */
+  *#portions(records: readonly (readonly Operation[])[]): Generator<Portion> {
+    const limit = Math.min(portionBytes, this.longestRecord);
+    let portion: Portion = { records: [], bytes: 0 };
+    for (const operations of records) {
+      const bytes = recordBytes(operations);
+      if (bytes > this.longestRecord) throw tooLarge(bytes, this.longestRecord);
+      if (portion.bytes + bytes > limit && portion.bytes > 0) {
+        yield portion;
+        portion = { records: [], bytes: 0 };
+      }
+      portion.records.push(operations);
+      portion.bytes += bytes;
+    }
+    if (portion.bytes > 0) yield portion;
+  }
+
+  #enqueue({ records, bytes }: Portion, essential: boolean): Promise<Ref[]> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ records, bytes, essential, resolve, reject });
+      this.#queuedBytes += bytes;
+      this.#running ??= this.#run();
+    });
   }
 
   async #run(): Promise<void> {
@@ -177,50 +203,55 @@ export class Writer {
   }
 
   async #writeGroup(group: readonly Waiting[]): Promise<void> {
+    let active: ActiveSegment;
     try {
-      await this.#writeToActive(group);
+      active = await this.#writeToActive(group);
     } catch (error) {
       this.options.log.warn(
         'a write to the store failed; what was not acknowledged is written to another file',
         { error: errorText(error) },
       );
-      await this.#writeElsewhere(group);
+      try {
+        active = await this.#writeElsewhere(group);
+      } catch (again) {
+        await this.#leaveActive('failed');
+        const refusal = this.#refuse(again);
+        for (const { reject } of group) reject(refusal);
+        return;
+      }
     }
+    this.#acknowledge(group, active);
   }
 
-  async #writeElsewhere(group: readonly Waiting[]): Promise<void> {
-    try {
-      await this.#leaveActive('failed');
-      // The ballast too, if need be: these records had been promised room.
-      if (this.options.spares.count === 0) await this.options.spares.make();
-      await this.#rotate();
-      await this.#writeToActive(group);
-    } catch (error) {
-      await this.#leaveActive('failed');
-      const refusal = this.#refuse(error);
-      for (const { reject } of group) reject(refusal);
-    }
+  async #writeElsewhere(group: readonly Waiting[]): Promise<ActiveSegment> {
+    await this.#leaveActive('failed');
+    // The ballast too, if need be: these records had been promised room.
+    if (this.options.spares.count === 0) await this.options.spares.make();
+    await this.#rotate();
+    return this.#writeToActive(group);
   }
 
-  async #writeToActive(group: readonly Waiting[]): Promise<void> {
+  async #writeToActive(group: readonly Waiting[]): Promise<ActiveSegment> {
     const active = this.#active;
     if (!active) throw new Error('there is no segment to write to');
-    const begins = !active.isBegun;
-    const start = active.segment.end;
     const records = group.flatMap((waiting) => waiting.records);
     const size = group.reduce((sum, { bytes }) => sum + bytes, segmentHeaderBytes + terminatorBytes);
     const bytes = active.encode(this.#bufferOf(size), records, this.#nextId, this.#previous);
-    await active.file.write(bytes, start);
+    await active.file.write(bytes, active.segment.end);
     await active.file.sync();
+    return active;
+  }
 
-    if (begins) {
-      this.options.catalog.push(active.segment);
+  #acknowledge(group: readonly Waiting[], active: ActiveSegment): void {
+    const { segment, capacity } = active;
+    if (!active.isBegun) {
+      this.options.catalog.push(segment);
       this.#letReaderFollow(active);
     }
+    const step = capacity * progressShare;
+    const before = Math.floor(segment.end / step);
     for (const waiting of group) waiting.resolve(waiting.records.flatMap((r) => this.#account(active, r)));
-    const { end } = active.segment;
-    if (Math.floor(start / progressBytes) !== Math.floor(end / progressBytes))
-      this.options.housekeeping.poke();
+    if (Math.floor(segment.end / step) > before) this.options.housekeeping.poke();
   }
 
   /** The record is on disk: now it counts. */
@@ -317,6 +348,10 @@ export class Writer {
     this.#refusal = { error: refusal, until: this.options.clock.monotonic() + refuseMs };
     return refusal;
   }
+}
+
+function removesOnly({ records }: Portion): boolean {
+  return records.every((operations) => operations.every((operation) => 'remove' in operation));
 }
 
 function tooLarge(bytes: number, limit: number): AgentError {

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { silentLog } from '../../../src/log.js';
-import { DurableLog } from '../../../src/store/log/durable-log.js';
+import type { DurableLog } from '../../../src/store/log/durable-log.js';
 import type { Operation, Ref } from '../../../src/store/log/record.js';
 import { FakeDisk, seeded, systemError } from '../fake-disk.js';
+import { MemoryLog, openLog } from '../kit.js';
 
 /** What the log should hold: the names of its items in the order of their commits, per kind. */
 class Model {
@@ -26,9 +26,9 @@ interface Commit {
 }
 
 const kinds = [1, 8, 9];
-const segmentBytes = 4096;
-const ownership = (): Promise<{ release(): Promise<void> }> =>
-  Promise.resolve({ release: () => Promise.resolve() });
+const segmentBytes = 2048;
+/** What the runs have met, so that none of it goes untested unnoticed. */
+const said = new MemoryLog();
 
 /** The log under test, on a disk that can be cut off. */
 class Real {
@@ -73,7 +73,7 @@ class Real {
 }
 
 function open(disk: FakeDisk): Promise<DurableLog> {
-  return DurableLog.open({ directory: '/store', files: disk, segmentBytes, ownership, log: silentLog });
+  return openLog(disk, { segmentBytes, log: said });
 }
 
 async function compare(model: Model, real: Real): Promise<void> {
@@ -104,7 +104,7 @@ interface Wish {
 }
 
 const wish = fc.record<Wish>({
-  puts: fc.array(fc.tuple(fc.nat(2), fc.integer({ min: 1, max: 900 })), { maxLength: 3 }),
+  puts: fc.array(fc.tuple(fc.nat(2), fc.integer({ min: 1, max: 500 })), { maxLength: 3 }),
   removes: fc.array(fc.nat(10_000), { maxLength: 6 }),
 });
 
@@ -130,6 +130,56 @@ class DrainCommand implements fc.AsyncCommand<Model, Real> {
     model.apply({ puts: [], removes });
   }
   toString = (): string => `drain(${this.share})`;
+}
+
+/** Leaves gaps everywhere, which is what compaction is for. */
+class ThinOutCommand implements fc.AsyncCommand<Model, Real> {
+  constructor(
+    readonly seed: number,
+    readonly share: number,
+  ) {}
+  check = (): boolean => true;
+  async run(model: Model, real: Real): Promise<void> {
+    const random = seeded(this.seed);
+    const removes = [...model.alive.keys()].filter(() => random() < this.share);
+    for (let i = 0; i < removes.length; i += 5) {
+      await real.log.commit(removes.slice(i, i + 5).map((name) => ({ remove: real.refs.get(name)! })));
+    }
+    model.apply({ puts: [], removes });
+  }
+  toString = (): string => `thin out(${this.seed}, ${this.share})`;
+}
+
+/** A byte on the disk is wrong: one record at most is lost, and what it had removed may be back. */
+class DamageCommand implements fc.AsyncCommand<Model, Real> {
+  constructor(
+    readonly file: number,
+    readonly place: number,
+    readonly bit: number,
+  ) {}
+  check = (): boolean => true;
+  async run(model: Model, real: Real): Promise<void> {
+    await real.log.close();
+    const files = real.disk.paths(/\.(log|sum)$/);
+    const path = files[this.file % files.length];
+    if (path !== undefined && real.disk.bytesOf(path).length > 0) {
+      const bytes = Buffer.from(real.disk.bytesOf(path));
+      const at = Math.floor(this.place * bytes.length);
+      bytes[at] = bytes[at]! ^ (1 << this.bit);
+      real.disk.put(path, bytes);
+    }
+    await real.reopen(real.disk);
+    const found = new Map<string, number>();
+    for (const kind of kinds) for (const name of await real.names(kind)) found.set(name, kind);
+    const lost = [...model.alive.keys()].filter((name) => !found.has(name));
+    const back = [...found.keys()].filter((name) => !model.alive.has(name));
+    expect(lost.length).toBeLessThanOrEqual(3);
+    for (const name of back) expect(real.refs.has(name)).toBe(true);
+    model.alive.clear();
+    for (const [name, kind] of found) model.alive.set(name, kind);
+    await compare(model, real);
+  }
+  toString = (): string => `damage(${this.file}, ${this.place}, ${this.bit})`;
 }
 
 class CompareCommand implements fc.AsyncCommand<Model, Real> {
@@ -234,6 +284,12 @@ const commands = fc.commands(
     wishes.map((w) => new CommitCommand(w)),
     wishes.map((w) => new CommitCommand(w)),
     fc.double({ min: 0.1, max: 1, noNaN: true }).map((share) => new DrainCommand(share)),
+    fc
+      .tuple(fc.nat(), fc.double({ min: 0.3, max: 0.95, noNaN: true }))
+      .map(([seed, share]) => new ThinOutCommand(seed, share)),
+    fc
+      .tuple(fc.nat(1000), fc.double({ min: 0, max: 0.999, noNaN: true }), fc.nat(7))
+      .map(([file, place, bit]) => new DamageCommand(file, place, bit)),
     fc.constant(new CompareCommand()),
     fc.constant(new RestartCommand()),
     fc
@@ -243,7 +299,7 @@ const commands = fc.commands(
       .tuple(fc.constantFrom('EIO', 'ENOSPC', 'EROFS'), fc.nat(20), fc.integer({ min: 1, max: 8 }), wishes)
       .map(([code, after, times, w]) => new FaultCommand(code, after, times, w)),
   ],
-  { size: 'large', maxCommands: 60 },
+  { size: 'max', maxCommands: 80 },
 );
 
 test('the log does what a list in memory does, whatever happens to process, power and disk', async () => {
@@ -251,6 +307,11 @@ test('the log does what a list in memory does, whatever happens to process, powe
     fc.asyncProperty(fc.nat(), commands, async (seed, list) => {
       await fc.asyncModelRun(async () => ({ model: new Model(), real: await Real.start(seed) }), list);
     }),
-    { numRuns: Number(process.env['IOTHUB_MODEL_RUNS'] ?? 150) },
+    { numRuns: Number(process.env['IOTHUB_MODEL_RUNS'] ?? 100) },
   );
+  const timesSaid = (start: string): number =>
+    said.lines.filter(({ message }) => message.startsWith(start)).length;
+  for (const event of ['rewrote segments', 'a write to the store failed', 'damaged bytes']) {
+    expect(timesSaid(event), event).toBeGreaterThan(10);
+  }
 });
