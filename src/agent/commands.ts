@@ -3,6 +3,7 @@ import type { DeliveredCommand } from '../amqp/command-link.js';
 import type { Dispatcher } from '../handlers/dispatch.js';
 import type { Log } from '../log.js';
 import type { CommandOutcome } from '../model.js';
+import { anyOf } from '../signals.js';
 
 /**
  * Gives every command that the hub delivers to the dispatcher and the hub its outcome, for as long as the session
@@ -46,7 +47,8 @@ export async function serveCommands(
   using _freed = dispatcher.onFreeSlots(topUp);
   topUp();
 
-  await aborted(AbortSignal.any([stopping, over]));
+  using either = anyOf(stopping, over);
+  await aborted(either);
   over.throwIfAborted();
   await Promise.race([Promise.all(inHand), aborted(over)]);
   await commands.flushed();

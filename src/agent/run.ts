@@ -3,6 +3,7 @@ import type { AgentError } from '../errors.js';
 import type { HubSession } from '../amqp/session.js';
 import { toAgentError } from '../amqp/errors.js';
 import type { Log } from '../log.js';
+import { anyOf } from '../signals.js';
 import { createBackoff, type Backoff } from './backoff.js';
 import { Lifecycle, type AgentState } from './state.js';
 
@@ -40,7 +41,7 @@ const bugsAllowed = 2;
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
   const { clock, log, backoff = createBackoff(), givesUp = () => false } = options;
-  const stopping = AbortSignal.any([options.stopping, options.abandon]);
+  using stopping = anyOf(options.stopping, options.abandon);
   const lifecycle = new Lifecycle((state) => {
     options.onState?.(state);
   });
@@ -79,33 +80,21 @@ interface Health {
 type End = { kind: 'finished' } | { kind: 'lost'; error: AgentError; wasOnline: boolean };
 
 /** One connection, from opening to its end, with the repairs of its links in between. */
-async function oneConnection(
-  { open, work, stopping, abandon, clock }: AgentOptions,
-  lifecycle: Lifecycle,
-  health: Health,
-): Promise<End> {
+async function oneConnection(options: AgentOptions, lifecycle: Lifecycle, health: Health): Promise<End> {
+  const { open, stopping, clock } = options;
   let wasOnline = false;
-  const left = new AbortController();
-  const onStopping = () => {
-    lifecycle.move({ state: 'draining', since: clock.now() });
+  let repairs = 0;
+  const healthy = () => {
+    repairs = 0;
+    health.proved();
   };
   try {
     await using connection = await open(stopping);
-    for (let session: HubSession = connection, repairs = 0; ;) {
+    for (let session: HubSession = connection; ;) {
       lifecycle.move({ state: 'online', since: clock.now() });
       wasOnline = true;
-      if (isAborted(stopping)) return { kind: 'finished' };
-      stopping.addEventListener('abort', onStopping);
-      const healthy = () => {
-        repairs = 0;
-        health.proved();
-      };
-      clock
-        .sleep(healthyAfterMs, AbortSignal.any([session.over, left.signal]))
-        .then(healthy, () => undefined);
       try {
-        const abandoned = rejectionOf(AbortSignal.any([abandon, left.signal]));
-        await Promise.race([work(session, { stopping, healthy }), abandoned]);
+        if (!isAborted(stopping)) await oneSession(session, options, lifecycle, healthy);
         return { kind: 'finished' };
       } catch (error) {
         const { retry } = toAgentError(error);
@@ -114,13 +103,32 @@ async function oneConnection(
         repairs++;
         lifecycle.move({ state: 'connecting', since: clock.now(), attempt: repairs });
         session = await session.repair(stopping);
-      } finally {
-        stopping.removeEventListener('abort', onStopping);
       }
     }
   } catch (error) {
     return { kind: 'lost', error: toAgentError(error), wasOnline };
+  }
+}
+
+/** The work of one session, until it is done, drained, abandoned, or rejected because the session is over. */
+async function oneSession(
+  session: HubSession,
+  { work, stopping, abandon, clock }: AgentOptions,
+  lifecycle: Lifecycle,
+  healthy: () => void,
+): Promise<void> {
+  const left = new AbortController();
+  using online = anyOf(session.over, left.signal);
+  using abandoned = anyOf(abandon, left.signal);
+  const onStopping = () => {
+    lifecycle.move({ state: 'draining', since: clock.now() });
+  };
+  stopping.addEventListener('abort', onStopping);
+  clock.sleep(healthyAfterMs, online).then(healthy, () => undefined);
+  try {
+    await Promise.race([work(session, { stopping, healthy }), rejectionOf(abandoned)]);
   } finally {
+    stopping.removeEventListener('abort', onStopping);
     left.abort();
   }
 }
@@ -128,7 +136,7 @@ async function oneConnection(
 /** A clock that was wrong is the usual reason for a refused token, so the next attempt need not wait once it is set. */
 async function sleepUnlessClockSteps(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
   const awake = new AbortController();
-  const until = AbortSignal.any([signal, awake.signal]);
+  using until = anyOf(signal, awake.signal);
   await Promise.race([clock.sleep(ms, until), clockStep(clock, until)]).catch(() => undefined);
   awake.abort();
 }

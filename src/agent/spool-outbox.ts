@@ -2,6 +2,7 @@ import { hubMessage } from '../amqp/errors.js';
 import type { Clock } from '../clock.js';
 import type { Log } from '../log.js';
 import type { SendOutcome } from '../model.js';
+import { anyOf } from '../signals.js';
 import { Spool, type Batch } from '../store/spool.js';
 import type { SpooledMessage } from '../store/spooled-message.js';
 import { sharesWith, type Fellows, type Outbox, type OutboxEntry } from './telemetry.js';
@@ -86,7 +87,8 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     while (this.#ready.length === 0 || !this.#letsAny()) {
       const news = this.#news.signal;
       try {
-        if (!(await this.#waitForNews(AbortSignal.any([signal, news])))) return false;
+        using until = anyOf(signal, news);
+        if (!(await this.#waitForNews(until))) return false;
       } catch (error) {
         if (signal.aborted || !news.aborted) throw error;
       }

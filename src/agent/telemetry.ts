@@ -4,6 +4,7 @@ import { messageFormat } from '../amqp/telemetry-link.js';
 import type { Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
+import { anyOf } from '../signals.js';
 import { isAboutTheMessage } from './verdict.js';
 
 /** A message on its way out: already encoded, so that it is sent again byte for byte. */
@@ -71,7 +72,7 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
   const onTheirWay = new Set<Shipment<Entry>>();
   let unanswered = 0;
   let answered: () => void = () => undefined;
-  const until = AbortSignal.any([stopping, over]);
+  using until = anyOf(stopping, over);
 
   const ship = (entries: Entry[]) => {
     const shipment = { entries, sentAt: clock.monotonic() };

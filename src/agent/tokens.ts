@@ -2,6 +2,7 @@ import type { HubSession } from '../amqp/session.js';
 import { clockStep, type Clock } from '../clock.js';
 import type { TokenMaker } from '../identity/token.js';
 import type { Log } from '../log.js';
+import { anyOf } from '../signals.js';
 
 /** A token is replaced when this much of its life is over, as the C SDK does. */
 const renewAtShare = 0.8;
@@ -35,14 +36,15 @@ async function renewTokens(
   makeToken: TokenMaker,
   { clock, log, until }: { clock: Clock; log: Log; until: AbortSignal },
 ): Promise<void> {
-  const signal = AbortSignal.any([until, session.over]);
+  using signal = anyOf(until, session.over);
   let lifeMs = makeToken(clock.now()).expiresAt - clock.now();
   for (;;) {
     await due(lifeMs * renewAtShare, clock, signal);
     for (;;) {
       try {
         const token = makeToken(clock.now());
-        await session.renewToken(token, AbortSignal.any([signal, AbortSignal.timeout(answerWithinMs)]));
+        using patience = anyOf(signal, AbortSignal.timeout(answerWithinMs));
+        await session.renewToken(token, patience);
         lifeMs = token.expiresAt - clock.now();
         log.debug('token renewed', { expires: new Date(token.expiresAt).toISOString() });
         break;
@@ -57,7 +59,7 @@ async function renewTokens(
 
 async function due(afterMs: number, clock: Clock, signal: AbortSignal): Promise<void> {
   const over = new AbortController();
-  const until = AbortSignal.any([signal, over.signal]);
+  using until = anyOf(signal, over.signal);
   const step = clockStep(clock, until);
   step.catch(() => undefined);
   try {

@@ -15,6 +15,7 @@ import {
 
 import { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
+import { anyOf } from '../signals.js';
 import { hasTerminus } from './attach.js';
 import type { AmqpConnection } from './connection.js';
 import { amqpError, fromCondition, toAgentError } from './errors.js';
@@ -164,7 +165,7 @@ async function whileAlive<T>(
   signal: AbortSignal,
   request: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const until = AbortSignal.any([signal, connection.over]);
+  using until = anyOf(signal, connection.over);
   until.throwIfAborted();
   let stop: () => void = () => undefined;
   const aborted = new Promise<never>((_resolve, reject) => {

@@ -4,6 +4,7 @@ import type { EventContext, Message, Sender } from 'rhea';
 
 import { AgentError, type ErrorCode } from '../errors.js';
 import type { Token } from '../identity/token.js';
+import { anyOf } from '../signals.js';
 import type { AmqpConnection } from './connection.js';
 import { SessionScope } from './scope.js';
 
@@ -62,7 +63,7 @@ class CbsLinks {
 
   async putToken(token: Token, signal: AbortSignal): Promise<void> {
     const messageId = randomUUID();
-    const until = AbortSignal.any([signal, this.over]);
+    using until = anyOf(signal, this.over);
     until.throwIfAborted();
     const response = await new Promise<Message>((resolve, reject) => {
       until.addEventListener('abort', () => {

@@ -1,6 +1,7 @@
 import type { EventContext, Session } from 'rhea';
 
 import { AgentError } from '../errors.js';
+import { anyOf } from '../signals.js';
 import type { AmqpConnection } from './connection.js';
 import { amqpError, fromCondition } from './errors.js';
 import { untilEvent } from './events.js';
@@ -31,7 +32,7 @@ export class SessionScope {
     this.#connection = connection;
     this.session = connection.rhea.create_session();
     this.session.begin();
-    this.over = AbortSignal.any([this.#ended.signal, connection.over]);
+    this.over = anyOf(this.#ended.signal, connection.over);
     // Events of links that their own listeners leave alone come to their session.
     for (const event of lossEvents) {
       this.session.on(event, (context: EventContext) => {
@@ -57,11 +58,8 @@ export class SessionScope {
    */
   async closed(signal: AbortSignal): Promise<void> {
     if (this.#endedByPeer) return;
-    await untilEvent(
-      this.session,
-      { session_close: () => undefined },
-      AbortSignal.any([signal, this.#connection.over]),
-    );
+    using until = anyOf(signal, this.#connection.over);
+    await untilEvent(this.session, { session_close: () => undefined }, until);
   }
 }
 

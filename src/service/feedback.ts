@@ -2,6 +2,7 @@ import type { Message } from 'rhea';
 
 import { bodyOf } from '../amqp/messages.js';
 import { AgentError } from '../errors.js';
+import { anyOf } from '../signals.js';
 import type { ServiceClient } from './client.js';
 
 /** What became of a command, as the hub tells its senders ("Send cloud-to-device messages", feedback). */
@@ -89,9 +90,9 @@ export async function openFeedbackWait(client: ServiceClient, signal: AbortSigna
     async next(messageId, until) {
       const record = arrived.get(messageId);
       if (record !== undefined) return record;
-      const end = AbortSignal.any([until, client.over]);
+      using end = anyOf(until, client.over);
       end.throwIfAborted();
-      return new Promise((resolve, reject) => {
+      return await new Promise((resolve, reject) => {
         waiting.set(messageId, resolve);
         end.addEventListener('abort', () => {
           reject(end.reason as Error);

@@ -1,0 +1,21 @@
+/**
+ * A signal that is aborted with the first of several, with its reason, for as long as it is needed:
+ *
+ *     using until = anyOf(signal, connection.over);
+ *
+ * `AbortSignal.any` of Node.js 20 keeps everything that it ever made for as long as the longest-lived of its sources
+ * lives (some 2.7 KB each, measured with 20.20.2), and in an agent that is as long as the process.
+ */
+export function anyOf(...sources: readonly AbortSignal[]): AbortSignal & Disposable {
+  const controller = new AbortController();
+  const unlink = () => {
+    for (const source of sources) source.removeEventListener('abort', onAbort);
+  };
+  const onAbort = () => {
+    unlink();
+    controller.abort(sources.find(({ aborted }) => aborted)?.reason);
+  };
+  for (const source of sources) source.addEventListener('abort', onAbort);
+  if (sources.some(({ aborted }) => aborted)) onAbort();
+  return Object.assign(controller.signal, { [Symbol.dispose]: unlink });
+}
