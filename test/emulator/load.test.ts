@@ -39,7 +39,7 @@ test('200 devices send 20 000 messages, and each consumer group reads every one 
 });
 
 test('1 000 connections come and go without a trace', { timeout: 120_000 }, async () => {
-  const child = fork(join(import.meta.dirname, 'hub-process.js'), { execArgv: [] });
+  const child = fork(join(import.meta.dirname, '../fixtures/emulator-process.js'), { execArgv: [] });
   const [hub] = (await once(child, 'message')) as [{ port: number; ca: string; key: string }];
   const resource = `localhost:${hub.port}/devices/d`;
   const cycle = async (): Promise<void> => {
