@@ -106,7 +106,7 @@ export class Spool {
   readonly #clock: Clock;
   readonly #age: AgeClock;
   readonly #owed: OwedCommits;
-  readonly #makingRoom = new Serial();
+  readonly #admitting = new Serial();
   /** Being written. */
   #promised = { count: 0, bytes: 0 };
   #expiredAtMs: number;
@@ -136,7 +136,7 @@ export class Spool {
   }
 
   /**
-   * Resolves when the messages are on disk, in this order.
+   * Resolves when the messages are on disk, in this order, and behind those of earlier calls.
    * Errors: `try-again` when the spool or the disk is full, with none of them stored, or only the first ones if the
    * disk became full meanwhile; `data` when one is too large; `io`.
    */
@@ -148,11 +148,13 @@ export class Spool {
     });
     const sizes = puts.map((put) => recordBytes([put]));
     this.#checkSizes(sizes);
-    if (this.#isExpiryDue()) await this.#dropExpired();
-    const fitting = this.#fits(sumOf(sizes), sizes.length)
-      ? sizes.length
-      : await this.#makingRoom.run(() => this.#makeRoom(sizes));
-    await this.#store(puts.slice(0, fitting), sumOf(sizes.slice(0, fitting)));
+    const { fitting, stored } = await this.#admitting.run(async () => {
+      if (this.#isExpiryDue()) await this.#dropExpired();
+      const count = await this.#makeRoom(sizes);
+      // Begun here, so that calls keep their order, and awaited outside, so that they share a write.
+      return { fitting: count, stored: this.#store(puts.slice(0, count), sumOf(sizes.slice(0, count))) };
+    });
+    await stored;
     return { stored: fitting, dropped: messages.length - fitting };
   }
 

@@ -40,6 +40,15 @@ test('messages come out in the order they went in, as they were', async () => {
   expect(messages[2]!.encoded.toString()).toBe('body of 3');
 });
 
+test('appends that are under way at the same time keep the order of the calls, also while room is made', async () => {
+  await using spool = await openSpool(new FakeDisk(), { maximumCount: 60, whenFull: 'drop_oldest' });
+  const ids = Array.from({ length: 100 }, (_, n) => String(n));
+  await Promise.all(ids.map((id) => spool.append([message(id)])));
+  const kept = await idsOf(spool);
+  expect(kept.length).toBeGreaterThan(50);
+  expect(kept).toEqual(ids.slice(-kept.length));
+});
+
 test('a reader goes on behind its cursor, and starts over with what was not removed', async () => {
   await using spool = await openSpool();
   await spool.append(['1', '2', '3', '4', '5'].map((id) => message(id)));
