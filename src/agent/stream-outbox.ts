@@ -28,6 +28,7 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
   readonly #unreported: StreamEntry<Item>[] = [];
   /** Not on their way. */
   #waiting: StreamEntry<Item>[] = [];
+  #unanswered = 0;
   #ended = false;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
@@ -40,7 +41,7 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
 
   /** How many items were read and have no answer yet. */
   get unanswered(): number {
-    return this.#unreported.filter(({ answered }) => !answered).length;
+    return this.#unanswered;
   }
 
   /** Reads no more; what was read is still sent. */
@@ -64,7 +65,8 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
     };
     signal.addEventListener('abort', onAbort);
     try {
-      while (this.#waiting.length === 0 && !this.#ended) {
+      // What is on its way may come back, out of a batch that was refused.
+      while (this.#waiting.length === 0 && !(this.#ended && this.#unanswered === 0)) {
         signal.throwIfAborted();
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -84,6 +86,7 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
 
   putBack(entries: readonly StreamEntry<Item>[]): void {
     this.#waiting = [...entries, ...this.#waiting];
+    this.#wake();
   }
 
   async #read(source: AsyncIterable<Item>): Promise<void> {
@@ -115,6 +118,7 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
       answer: undefined,
     };
     this.#unreported.push(entry);
+    this.#unanswered++;
     if (encoded === undefined) {
       this.#finish(entry, undefined);
       return;
@@ -125,10 +129,12 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
 
   #finish(entry: StreamEntry<Item>, answer: StreamAnswer): void {
     Object.assign(entry, { answered: true, answer });
+    this.#unanswered--;
     for (let first = this.#unreported[0]; first?.answered === true; first = this.#unreported[0]) {
       this.#unreported.shift();
       this.#options.onResult(first.item, first.answer);
     }
     if (this.#unreported.length < this.#options.capacity) this.#room();
+    if (this.#unanswered === 0) this.#wake();
   }
 }

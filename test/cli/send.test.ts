@@ -181,6 +181,30 @@ describe('a stream', () => {
     );
   });
 
+  test('in batches arrives once each and in order, and a batch that is refused goes out in halves', async () => {
+    await using it = await setUp();
+    const lines = Array.from({ length: 2_000 }, (_, n) => `line ${String(n)}`);
+    const { code } = await it.send(
+      ['--lines', '--batch', '--inflight', '500', '-o', 'json'],
+      lines.join('\n'),
+    );
+    expect(code).toBe(0);
+    expect(it.hub.record.of('telemetry').map(({ body }) => body.toString())).toEqual(lines);
+    it.hub.faults.add({
+      at: 'transfer',
+      link: 'telemetry',
+      times: 3,
+      do: { act: 'answer', outcome: 'rejected', condition: 'com.microsoft:argument-error' },
+    });
+    // Refused as four, as two and as two again; alone each is good.
+    const four = await it.send(['--lines', '--batch', '-o', 'json'], 'a\nb\nc\nd\n');
+    expect(four.code).toBe(0);
+    expect(jsonLines(four.out).map(({ outcome }) => outcome)).toEqual(Array(4).fill('accepted'));
+    const ends = it.hub.record.of('telemetry').slice(2_000);
+    expect(ends.filter(({ outcome }) => outcome.outcome === 'rejected')).toHaveLength(8);
+    expect(ends.slice(-4).map(({ body }) => body.toString())).toEqual(['a', 'b', 'c', 'd']);
+  });
+
   test('of envelopes reports each line in order, the bad ones too', async () => {
     await using it = await setUp();
     it.hub.faults.add({

@@ -14,6 +14,8 @@ export interface SendJob {
   messages: AsyncIterable<Item>;
   /** Messages on their way at once; no more are read while so many have no answer. */
   inflight: number;
+  /** Whether messages that wait together share a transfer. */
+  batches: boolean;
   /** Whether a message that was not accepted ends the sending. */
   onError: 'stop' | 'continue';
   /** Give up when an answer has been outstanding this long. */
@@ -68,7 +70,7 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
         await renewTokensDuring(session, hub, () =>
           pumpTelemetry(session, outbox, {
             window: job.inflight,
-            batches: false,
+            batches: job.batches,
             // How long to wait is the user's to say, and `Patience` keeps to it.
             answerWithinMs: Infinity,
             clock: hub.clock,

@@ -23,6 +23,7 @@ import { directoryOption, namedConfig, openSpool, spoolOf } from './spool-option
 interface SendFlags
   extends MessageFlags, ConfigFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
   inflight: number;
+  batch?: boolean;
   queue?: boolean;
   directory?: string;
 }
@@ -44,12 +45,17 @@ export function sendCommand(io: Io): Subcommand {
       ['try-again', 'try again'],
       ['refused', 'refused'],
     );
-  addMessageOptions(command, 'telemetry').option(
-    '--inflight <n>',
-    'messages without an answer at once; no more input is read meanwhile',
-    count(1, 2000),
-    100,
-  );
+  addMessageOptions(command, 'telemetry')
+    .option(
+      '--inflight <n>',
+      'messages without an answer at once; no more input is read meanwhile',
+      count(1, 2000),
+      100,
+    )
+    .option(
+      '--batch',
+      'messages that wait together go out together, up to 256 KiB; the hub answers for all of them',
+    );
   const queueing = (option: Option): Option => option.helpGroup('Queue:');
   command
     .addOption(
@@ -57,7 +63,7 @@ export function sendCommand(io: Io): Subcommand {
         new Option(
           '--queue',
           'put it into the spool, for "run" or "spool drain" to send; needs no network',
-        ).conflicts('inflight'),
+        ).conflicts(['inflight', 'batch']),
       ),
     )
     .addOption(queueing(directoryOption()));
@@ -99,7 +105,12 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
   const { deviceHub } = await import('./hub.js');
   const { sendTelemetry } = await import('./send-telemetry.js');
   const hub = await deviceHub(identity, { ...config?.hub, ca: flags.ca ?? config?.hub.ca, log });
-  return sendTelemetry(io, hub, { ...job, inflight: flags.inflight, timeoutMs: flags.timeout });
+  return sendTelemetry(io, hub, {
+    ...job,
+    inflight: flags.inflight,
+    batches: flags.batch === true,
+    timeoutMs: flags.timeout,
+  });
 }
 
 const whileInUse =
