@@ -153,7 +153,7 @@ const hubProperties = new Set([
 ]);
 
 /** An id as text: AMQP lets it be a string, a ulong, a uuid or binary. */
-function asId(id: unknown): string | undefined {
+export function asId(id: unknown): string | undefined {
   if (Buffer.isBuffer(id) && id.length === 16) return rhea.uuid_to_string(id);
   return asText(id);
 }
@@ -173,7 +173,7 @@ function asTime(value: unknown): number | undefined {
   return typeof time === 'number' && Number.isFinite(time) ? time : undefined;
 }
 
-function asCount(value: unknown): number | undefined {
+export function asCount(value: unknown): number | undefined {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 }
 

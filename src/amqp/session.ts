@@ -7,15 +7,20 @@ import { AgentError } from '../errors.js';
 import type { Token } from '../identity/token.js';
 import type { Log } from '../log.js';
 import type { DeviceId } from '../model.js';
+import { anyOf } from '../signals.js';
 import { attached } from './attach.js';
 import { Cbs } from './cbs.js';
+import { ChannelOpener } from './channel.js';
 import { CommandLink } from './command-link.js';
 import { openConnection, type AmqpConnection } from './connection.js';
 import { toAgentError } from './errors.js';
 import { encodeTelemetry } from './messages.js';
+import { MethodLink } from './methods.js';
 import { SessionScope } from './scope.js';
+import { SenderLink } from './sender-link.js';
 import type { Endpoint } from './socket.js';
-import { TelemetryLink } from './telemetry-link.js';
+import type { TelemetryLink } from './telemetry-link.js';
+import { TwinLink } from './twin.js';
 
 export interface HubSessionOptions {
   endpoint: Endpoint;
@@ -27,6 +32,8 @@ export interface HubSessionOptions {
   log: Log;
   /** Milliseconds from DNS to attached links. */
   deadlineMs?: number;
+  /** Milliseconds within which the hub has to answer on the links for methods and twin, or they are given up. */
+  answerWithinMs?: number;
   idleTimeoutMs?: number | undefined;
   silenceMs?: number | undefined;
 }
@@ -39,6 +46,13 @@ export interface HubSession extends AsyncDisposable {
   readonly telemetry: TelemetryLink;
   /** Throws when the session was opened without the command link. */
   readonly commands: CommandLink;
+  /**
+   * The link for direct methods, on an AMQP session of its own. It is opened when it is first asked for, and anew when
+   * it was lost; it lasts when `over` is aborted and the connection is repaired.
+   */
+  openMethods(signal: AbortSignal): Promise<MethodLink>;
+  /** The link for the device twin, in the same way. */
+  openTwin(signal: AbortSignal): Promise<TwinLink>;
   /** Replaces the token; no link is attached anew for it. */
   renewToken(token: Token, signal: AbortSignal): Promise<void>;
   /** Whether the links are over and the connection is not, so that `repair` can help. */
@@ -48,19 +62,21 @@ export interface HubSession extends AsyncDisposable {
 }
 
 const defaultDeadlineMs = 20_000;
+const defaultAnswerWithinMs = 30_000;
 
 /**
  * Connects, puts the token, and attaches the links, all within one deadline. Sessions: `$cbs` on its own, telemetry
  * and commands together on another (the shape of this product).
  */
 export async function openHubSession(options: HubSessionOptions, signal: AbortSignal): Promise<HubSession> {
-  return withinDeadline(options, signal, async (until) => {
+  return withinDeadline(options, 'get us online', signal, async (until) => {
     const connection = await openConnection(options, until);
     try {
-      const alive = AbortSignal.any([until, connection.over]);
+      using alive = anyOf(until, connection.over);
       const cbs = options.token && new Cbs(connection);
       if (options.token !== undefined) await cbs?.putToken(options.token(), alive);
-      return await attachLinks(connection, cbs, options, alive);
+      const channels = channelsOf(connection, options);
+      return await attachLinks({ connection, cbs, channels, options }, alive);
     } catch (error) {
       connection.fail(toAgentError(error));
       throw error;
@@ -70,43 +86,78 @@ export async function openHubSession(options: HubSessionOptions, signal: AbortSi
 
 async function withinDeadline<T>(
   { deadlineMs = defaultDeadlineMs }: HubSessionOptions,
+  what: string,
   signal: AbortSignal,
   open: (until: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const deadline = AbortSignal.timeout(deadlineMs);
+  using until = anyOf(signal, deadline);
   try {
-    return await open(AbortSignal.any([signal, deadline]));
+    return await open(until);
   } catch (error) {
     if (!deadline.aborted || signal.aborted) throw error;
-    throw new AgentError(
-      'unavailable',
-      `the hub did not get us online within ${String(deadlineMs / 1000)} s`,
-      {
-        cause: error,
-        hint: 'it accepted the connection and then did not answer; a firewall or a proxy may be in between',
-      },
-    );
+    throw new AgentError('unavailable', `the hub did not ${what} within ${String(deadlineMs / 1000)} s`, {
+      cause: error,
+      hint: 'it accepted the connection and then did not answer; a firewall or a proxy may be in between',
+    });
   }
 }
 
-async function attachLinks(
+/** What outlasts the links of a session: it belongs to the connection. */
+interface Base {
+  connection: AmqpConnection;
+  cbs: Cbs | undefined;
+  channels: { methods: ChannelOpener<MethodLink>; twin: ChannelOpener<TwinLink> };
+  options: HubSessionOptions;
+}
+
+function channelsOf(
   connection: AmqpConnection,
-  cbs: Cbs | undefined,
-  options: HubSessionOptions,
-  signal: AbortSignal,
-): Promise<HubSession> {
+  { identity, log, answerWithinMs = defaultAnswerWithinMs }: HubSessionOptions,
+): Base['channels'] {
+  const path = devicePath(identity);
+  const properties = linkProperties();
+  return {
+    methods: new ChannelOpener(
+      connection,
+      {
+        kind: 'methods',
+        address: `${path}/methods/devicebound`,
+        properties,
+        sender: { treat_modified_as_released: false },
+        receiver: { credit_window: 0 },
+      },
+      (channel) => new MethodLink(channel, { identity, log, answerWithinMs }),
+    ),
+    twin: new ChannelOpener(
+      connection,
+      {
+        kind: 'twin',
+        address: `${path}/twin`,
+        properties,
+        // Settled as they are sent: the answer is what counts.
+        sender: { snd_settle_mode: 1 },
+        receiver: { credit_window: 50 },
+      },
+      (channel) => new TwinLink(channel, { answerWithinMs }),
+    ),
+  };
+}
+
+async function attachLinks(base: Base, signal: AbortSignal): Promise<HubSession> {
+  const { connection, options } = base;
   const { identity, links, log } = options;
   const scope = new SessionScope(connection);
   const path = devicePath(identity);
   try {
-    const until = AbortSignal.any([signal, scope.over]);
+    using until = anyOf(signal, scope.over);
     const [telemetry, commands] = await Promise.all([
       links.includes('telemetry') ? attachTelemetry(scope.session, path, until) : undefined,
       links.includes('commands') ? attachCommands(scope.session, path, until) : undefined,
     ]);
-    return new OpenHubSession(connection, cbs, options, {
+    return new OpenHubSession(base, {
       scope,
-      telemetry: telemetry && new TelemetryLink(telemetry, scope),
+      telemetry: telemetry && new SenderLink(telemetry, scope),
       commands: commands && new CommandLink(commands, scope, identity, log),
     });
   } catch (error) {
@@ -128,15 +179,11 @@ interface Links {
 }
 
 class OpenHubSession implements HubSession {
-  readonly #connection: AmqpConnection;
-  readonly #cbs: Cbs | undefined;
-  readonly #options: HubSessionOptions;
+  readonly #base: Base;
   readonly #links: Links;
 
-  constructor(connection: AmqpConnection, cbs: Cbs | undefined, options: HubSessionOptions, links: Links) {
-    this.#connection = connection;
-    this.#cbs = cbs;
-    this.#options = options;
+  constructor(base: Base, links: Links) {
+    this.#base = base;
     this.#links = links;
   }
 
@@ -152,24 +199,37 @@ class OpenHubSession implements HubSession {
     return present(this.#links.commands, 'commands');
   }
 
+  openMethods(signal: AbortSignal): Promise<MethodLink> {
+    const { channels, options } = this.#base;
+    return withinDeadline(options, 'attach the method links', signal, (until) =>
+      channels.methods.open(until),
+    );
+  }
+
+  openTwin(signal: AbortSignal): Promise<TwinLink> {
+    const { channels, options } = this.#base;
+    return withinDeadline(options, 'attach the twin links', signal, (until) => channels.twin.open(until));
+  }
+
   async renewToken(token: Token, signal: AbortSignal): Promise<void> {
-    await this.#cbs?.putToken(token, signal);
+    await this.#base.cbs?.putToken(token, signal);
   }
 
   get isRepairable(): boolean {
-    return this.over.aborted && !this.#connection.over.aborted;
+    return this.over.aborted && !this.#base.connection.over.aborted;
   }
 
   repair(signal: AbortSignal): Promise<HubSession> {
-    return withinDeadline(this.#options, signal, async (until) => {
-      const alive = AbortSignal.any([until, this.#connection.over]);
+    const { connection, options } = this.#base;
+    return withinDeadline(options, 'get us online', signal, async (until) => {
+      using alive = anyOf(until, connection.over);
       await this.#links.scope.closed(alive);
-      return attachLinks(this.#connection, this.#cbs, this.#options, alive);
+      return await attachLinks(this.#base, alive);
     });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#connection[Symbol.asyncDispose]();
+    await this.#base.connection[Symbol.asyncDispose]();
   }
 }
 
