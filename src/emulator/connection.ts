@@ -140,7 +140,7 @@ export class ClientConnection implements DeviceOwner {
     if (ending.act === 'end') {
       const sessions =
         links.length > 0 ? new Set(links.map(([link]) => link.session)) : new Set(this.#sessions.keys());
-      for (const session of sessions) session.end(faultError(ending, this.#hub.now()));
+      for (const session of sessions) this.#endSession(session, faultError(ending, this.#hub.now()));
       return sessions.size;
     }
     this.#endConnection(ending);
@@ -167,7 +167,7 @@ export class ClientConnection implements DeviceOwner {
    * only closed, and notices a session's end at once.
    */
   kill(error: HubError | undefined): void {
-    for (const session of this.#sessions.keys()) session.end(error);
+    for (const session of this.#sessions.keys()) this.#endSession(session, error);
     this.#amqp.close(error);
     setTimeout(() => {
       this.drop();
@@ -190,6 +190,7 @@ export class ClientConnection implements DeviceOwner {
 
   /** Closes cleanly; the socket goes when the client has answered, or soon. */
   close(error?: HubError): void {
+    for (const link of [...this.#links.keys()]) this.#linkGone(link, 'hub', error?.condition);
     this.#amqp.close(error);
     setTimeout(() => {
       this.#socket.destroy();
@@ -259,7 +260,7 @@ export class ClientConnection implements DeviceOwner {
       this.#sessions.set(session, { number: ++this.#sessionsOpened, settler: new Settler() });
     });
     amqp.on('session_close', ({ session }: { session: Session }) => {
-      this.#sessionGone(session);
+      this.#sessionGone(session, 'client');
     });
     amqp.on('receiver_open', ({ receiver }: { receiver: Receiver }) => {
       this.#attached(receiver, 'out', receiver.target);
@@ -449,10 +450,16 @@ export class ClientConnection implements DeviceOwner {
     open.closed();
   }
 
-  #sessionGone(session: Session): void {
+  #endSession(session: Session, error: HubError | undefined): void {
+    session.end(error);
+    this.#sessionGone(session, 'hub', error?.condition);
+  }
+
+  /** What its links held returns now, whether the client has heard of the end or not. */
+  #sessionGone(session: Session, by: 'client' | 'hub', condition?: string): void {
     this.#sessions.delete(session);
     for (const link of [...this.#links.keys()]) {
-      if (link.session === session) this.#linkGone(link, 'client');
+      if (link.session === session) this.#linkGone(link, by, condition);
     }
   }
 

@@ -37,7 +37,7 @@ export class Hub implements KeyRing {
   constructor(settings: HubSettings) {
     this.settings = settings;
     this.clock = new HubClock(settings.clock);
-    this.record = new HubRecord(() => this.clock.now(), settings.recordLimit);
+    this.record = new HubRecord(() => this.clock.now(), settings.record);
     this.policies = new Map(
       Object.entries(policyRights).map(([name, rights]) => [
         name,

@@ -71,16 +71,23 @@ export interface WaitOptions {
   signal?: AbortSignal;
 }
 
+/** Older entries are let go of when there are more, or their bodies take more. */
+export interface RecordLimits {
+  entries: number;
+  bytes: number;
+}
+
 export class HubRecord {
   readonly #now: () => number;
-  readonly #limit: number;
+  readonly #limits: RecordLimits;
   readonly #listeners = new Set<(entry: RecordEntry) => void>();
   readonly #entries: RecordEntry[] = [];
 
-  /** Keeps the last `limit` entries. */
-  constructor(now: () => number, limit: number) {
+  #bytes = 0;
+
+  constructor(now: () => number, limits: RecordLimits) {
     this.#now = now;
-    this.#limit = limit;
+    this.#limits = limits;
   }
 
   get entries(): readonly RecordEntry[] {
@@ -95,10 +102,10 @@ export class HubRecord {
   add(event: RecordedEvent): void {
     const entry = { at: this.#now(), ...event };
     this.#entries.push(entry);
+    this.#bytes += bodyLength(entry);
+    const { entries, bytes } = this.#limits;
     // Cut in strides: shifting an array of this size for each entry would cost more than the entry.
-    if (this.#entries.length > this.#limit * 1.25) {
-      this.#entries.splice(0, this.#entries.length - this.#limit);
-    }
+    if (this.#entries.length > entries * 1.25 || this.#bytes > bytes * 1.25) this.#cut(entries, bytes);
     for (const listener of this.#listeners) listener(entry);
   }
 
@@ -161,6 +168,16 @@ export class HubRecord {
     });
   }
 
+  #cut(entries: number, bytes: number): void {
+    let gone = 0;
+    for (const entry of this.#entries) {
+      if (this.#entries.length - gone <= entries && this.#bytes <= bytes) break;
+      this.#bytes -= bodyLength(entry);
+      gone++;
+    }
+    this.#entries.splice(0, gone);
+  }
+
   #timeout(found: (record: HubRecord) => unknown, timeoutMs: number): AgentError {
     const last = this.#entries.slice(-10).map((entry) => `  ${describeEntry(entry)}`);
     return new AgentError(
@@ -169,6 +186,10 @@ export class HubRecord {
         `its last entries:\n${last.join('\n')}`,
     );
   }
+}
+
+function bodyLength(entry: RecordEntry): number {
+  return 'body' in entry ? entry.body.length : 0;
 }
 
 type Truthy<Value> = Exclude<Value, false | 0 | '' | null | undefined>;

@@ -3,6 +3,7 @@ import { systemClock } from '../clock.js';
 import { hubLimits } from '../model.js';
 import type { MailboxSettings } from './mailbox.js';
 import type { Retention } from './partitions.js';
+import type { RecordLimits } from './record.js';
 
 /** How this hub behaves. The defaults are those of IoT Hub, but for what `docs/emulator.md` says. */
 export interface HubSettings {
@@ -32,8 +33,8 @@ export interface HubSettings {
   partitions: number;
   /** How much each partition keeps. */
   retention: Retention;
-  /** Entries that the record keeps. */
-  recordLimit: number;
+  /** How much the record keeps. */
+  record: RecordLimits;
 }
 
 /**
@@ -62,5 +63,5 @@ export const defaultSettings: HubSettings = {
   creditWindow: 1000,
   partitions: 4,
   retention: { count: 100_000, bytes: 64 * 1024 * 1024, ageMs: 86_400_000 },
-  recordLimit: 200_000,
+  record: { entries: 200_000, bytes: 256 * 1024 * 1024 },
 };

@@ -202,6 +202,6 @@ export async function next(receiver: Receiver): Promise<{ message: Message; deli
 }
 
 export async function happens(emitter: NodeJS.EventEmitter, event: string): Promise<EventContext> {
-  const [context] = (await once(emitter, event, { signal: AbortSignal.timeout(10_000) })) as [EventContext];
+  const [context] = (await once(emitter, event, { signal: AbortSignal.timeout(20_000) })) as [EventContext];
   return context;
 }

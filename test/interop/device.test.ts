@@ -41,12 +41,12 @@ describe.skipIf(!mayUse443)('azure-iot-device over AMQP and WebSocket', () => {
     await device.call('close');
   });
 
-  test('answers methods, and keeps its twin', async () => {
+  test.for(['amqp', 'ws'])('answers methods and keeps its twin over %s', async (transport) => {
     await using hub = await startHub({ devices: ['dev-01'] });
     await using device = await Sdk.start('device', hub);
     await using service = await Sdk.start('service', hub);
     await service.call('open', hub.serviceConnectionString());
-    await device.call('open', hub.deviceConnectionString('dev-01'));
+    await device.call('open', hub.deviceConnectionString('dev-01'), { transport });
 
     await device.call('method', 'reboot', 207);
     const request = { methodName: 'reboot', payload: { in: 5 }, connectTimeoutInSeconds: 10 };
@@ -70,6 +70,17 @@ describe.skipIf(!mayUse443)('azure-iot-device over AMQP and WebSocket', () => {
       desired: { interval: 5, deep: { b: 2 }, $version: 3 },
       reported: { fw: '1.2', $version: 2 },
     });
+  });
+
+  test('renews its token on the same connection', async () => {
+    await using hub = await startHub({ devices: ['dev-01'] });
+    await using device = await Sdk.start('device', hub);
+    await device.call('open', hub.deviceConnectionString('dev-01'), { tokenSeconds: 4 });
+    await device.call('send', { body: 'x', messageId: 'm1' });
+    await hub.waitFor((record) => record.of('token').length >= 3);
+    expect(await device.call('send', { body: 'x', messageId: 'm2' })).toBe('MessageEnqueued');
+    expect(hub.record.of('connected')).toHaveLength(1);
+    expect(hub.record.of('detached')).toHaveLength(0);
   });
 
   test('speaks for a module', async () => {

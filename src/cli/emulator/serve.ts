@@ -43,6 +43,8 @@ export async function serve(io: Io, flags: ServeFlags): Promise<void> {
     devices: flags.device ?? [],
     moreHostNames: flags.hostName ?? [],
     randomKeys: flags.randomKeys === true,
+    // Events are printed as they happen; the record only serves the control's questions.
+    record: { entries: 10_000, bytes: 16 * 1024 * 1024 },
     ...(flags.state !== undefined && { stateDirectory: flags.state }),
     ...(flags.seed !== undefined && { seed: await readSeed(flags.seed) }),
   });

@@ -3,17 +3,27 @@ import transports from 'azure-iot-device-amqp';
 
 import { serve, tell } from './rpc.js';
 
-const { Client, ModuleClient, Message } = sdk;
+const { Client, ModuleClient, Message, SharedAccessKeyAuthenticationProvider } = sdk;
 const noRetry = { shouldRetry: () => false, nextRetryTimeout: () => 0 };
 const { Amqp, AmqpWs } = transports;
 let client;
+/** Its tokens live this long, and are renewed when a quarter of that is left. */
+const shortLived = (connectionString, seconds) =>
+  SharedAccessKeyAuthenticationProvider.fromConnectionString(connectionString, seconds, seconds / 4);
 let twin;
 const received = new Map();
 
 serve({
-  async open(connectionString, { transport = 'amqp', module = false, certificate, retry = false } = {}) {
+  async open(
+    connectionString,
+    { transport = 'amqp', module = false, certificate, retry = false, tokenSeconds } = {},
+  ) {
     const kind = module ? ModuleClient : Client;
-    client = kind.fromConnectionString(connectionString, transport === 'ws' ? AmqpWs : Amqp);
+    const protocol = transport === 'ws' ? AmqpWs : Amqp;
+    client =
+      tokenSeconds === undefined
+        ? kind.fromConnectionString(connectionString, protocol)
+        : kind.fromAuthenticationProvider(shortLived(connectionString, tokenSeconds), protocol);
     if (!retry) client.setRetryPolicy(noRetry);
     if (certificate) await client.setOptions(certificate);
     client.on('disconnect', (error) => tell('disconnect', error?.constructor?.name));
