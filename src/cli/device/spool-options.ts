@@ -74,7 +74,7 @@ async function mustBeThere(directory: string): Promise<void> {
 }
 
 /** How long the same process may have the store before nobody waits for it any more. */
-const patienceMs = 1_500;
+const patienceMs = 1_000;
 /** How long it may be had by one after the other. */
 const longestQueueMs = 30_000;
 
