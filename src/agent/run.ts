@@ -1,10 +1,10 @@
+import { createBackoff, type Backoff } from '../backoff.js';
 import { clockStep, type Clock } from '../clock.js';
 import type { AgentError } from '../errors.js';
 import type { HubSession } from '../amqp/session.js';
 import { toAgentError } from '../amqp/errors.js';
 import type { Log } from '../log.js';
 import { anyOf } from '../signals.js';
-import { createBackoff, type Backoff } from './backoff.js';
 import { Lifecycle, type AgentState } from './state.js';
 
 export interface AgentOptions {

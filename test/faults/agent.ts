@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { createBackoff } from '../../src/agent/backoff.js';
+import { createBackoff } from '../../src/backoff.js';
 import { serveCommands } from '../../src/agent/commands.js';
 import { runAgent } from '../../src/agent/run.js';
 import { SpoolOutbox } from '../../src/agent/spool-outbox.js';

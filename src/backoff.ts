@@ -1,4 +1,4 @@
-import type { RetryClass } from '../errors.js';
+import type { RetryClass } from './errors.js';
 
 /**
  * How long to wait before the next attempt, in milliseconds. Uniform in [c/2, c], so that a thousand agents do not

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { createBackoff } from '../../src/agent/backoff.js';
+import { createBackoff } from '../src/backoff.js';
 
 const seconds = (ms: number): number => ms / 1000;
 
