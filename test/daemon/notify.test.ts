@@ -1,0 +1,114 @@
+import { execFile, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import { describe, expect, test, vi } from 'vitest';
+
+import { createNotifier, feedWatchdog } from '../../src/daemon/notify.js';
+import { silentLog, type Log } from '../../src/log.js';
+import { Folder } from '../cli/tool.js';
+
+const hasNotify = existsSync('/usr/bin/systemd-notify') || existsSync('/bin/systemd-notify');
+const hasAnalyze = existsSync('/usr/bin/systemd-analyze') || existsSync('/bin/systemd-analyze');
+
+/** A socket as systemd's: prints every datagram, and closes descriptors that ask for a barrier (sd_notify_barrier(3)). */
+const listener = `
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(sys.argv[1])
+print('ready', flush=True)
+while True:
+    data, fds, flags, address = socket.recv_fds(s, 4096, 4)
+    for fd in fds:
+        os.close(fd)
+    print(data.decode().replace('\\n', '|'), flush=True)
+`;
+
+async function listen(folder: Folder) {
+  const path = join(folder.path, 'notify');
+  const script = await folder.write('listener.py', listener);
+  const process_ = spawn('python3', [script, path]);
+  const state = { heard: '' };
+  process_.stdout.setEncoding('utf8').on('data', (text: string) => (state.heard += text));
+  await vi.waitFor(() => {
+    expect(state.heard).toContain('ready');
+  });
+  return {
+    path,
+    /** What was heard, a datagram each; barriers left out. */
+    heard: () =>
+      state.heard
+        .split('\n')
+        .slice(1)
+        .filter((line) => line !== '' && line !== 'BARRIER=1'),
+    [Symbol.asyncDispose]: async () => {
+      process_.kill();
+      await new Promise((resolve) => process_.once('close', resolve));
+    },
+  };
+}
+
+describe.skipIf(!hasNotify)('systemd-notify', () => {
+  test('carries assignments in order, each on one line', async () => {
+    await using folder = await Folder.make();
+    await using systemd = await listen(folder);
+    const notifier = createNotifier({ NOTIFY_SOCKET: systemd.path }, silentLog);
+    void notifier.notify('READY=1', 'STATUS=online');
+    await notifier.notify('STATUS=offline\nREADY=0');
+    await vi.waitFor(() => {
+      expect(systemd.heard()).toEqual(['READY=1|STATUS=online', 'STATUS=offline READY=0']);
+    });
+  });
+
+  test('feeds the watchdog while work progresses, and only then', async () => {
+    await using folder = await Folder.make();
+    await using systemd = await listen(folder);
+    const env = { NOTIFY_SOCKET: systemd.path, WATCHDOG_USEC: '150000' };
+    const notifier = createNotifier(env, silentLog);
+    expect(notifier.watchdogMs).toBe(150);
+    let healthy = true;
+    using _watchdog = feedWatchdog(notifier, () => healthy);
+    await vi.waitFor(() => {
+      expect(systemd.heard().length).toBeGreaterThanOrEqual(2);
+    });
+    healthy = false;
+    await notifier.notify('STATUS=stuck');
+    const heardThen = systemd.heard().length;
+    await notifier.notify('STATUS=still stuck');
+    await vi.waitFor(() => {
+      expect(systemd.heard().slice(heardThen)).toContain('STATUS=still stuck');
+    });
+    expect(systemd.heard().slice(heardThen)).not.toContain('WATCHDOG=1');
+  });
+});
+
+test('the variables are taken away, so that no handler inherits them', () => {
+  const env = { NOTIFY_SOCKET: '/nowhere', WATCHDOG_USEC: '1', WATCHDOG_PID: '1', PATH: '/bin' };
+  expect(createNotifier(env, silentLog).watchdogMs).toBeUndefined();
+  expect(env).toEqual({ PATH: '/bin' });
+});
+
+test('without systemd it does nothing, and without its binary it says so once', async () => {
+  await createNotifier({}, silentLog).notify('READY=1');
+  const said: string[] = [];
+  const log: Log = { ...silentLog, warn: (message) => said.push(message) };
+  const path = process.env['PATH'];
+  vi.stubEnv('PATH', '/nonexistent');
+  try {
+    const notifier = createNotifier({ NOTIFY_SOCKET: '/nowhere' }, log);
+    await notifier.notify('READY=1');
+    await notifier.notify('READY=1');
+  } finally {
+    vi.unstubAllEnvs();
+  }
+  expect(process.env['PATH']).toBe(path);
+  expect(said).toEqual(['systemd-notify is not there: no readiness, no status, no watchdog']);
+});
+
+test.skipIf(!hasAnalyze)('the unit is exposed no more than 1.5 of 10', async () => {
+  const unit = join(import.meta.dirname, '../../config/systemd/iothub-device.service');
+  const args = ['security', '--offline=true', '--threshold=15', '--no-pager', unit];
+  const { stdout } = await promisify(execFile)('systemd-analyze', args);
+  expect(Number(/Overall exposure level.*: ([\d.]+)/.exec(stdout)?.[1])).toBeLessThanOrEqual(1.5);
+});
