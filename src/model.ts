@@ -63,6 +63,13 @@ export type CommandOutcome =
   | { outcome: 'reject'; reason?: string | undefined }
   | { outcome: 'release'; reason?: string | undefined };
 
+/** What goes back about a command that has its outcome, as telemetry. */
+export interface CommandReply {
+  body: Buffer;
+  /** Present when the body is cut: how many bytes all of it had. */
+  wholeBytes?: number | undefined;
+}
+
 /** Limits that IoT Hub documents (quotas and throttling). */
 export const hubLimits = {
   /** One device-to-cloud message or batch, with its properties. */

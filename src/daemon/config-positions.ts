@@ -5,6 +5,12 @@
 
 export type Path = readonly (string | number)[];
 
+/** What is wrong with the value at `path`. */
+export interface Problem {
+  path: Path;
+  what: string;
+}
+
 /** Offset of the key (of an array's item: of the value) at `path`, or of the nearest thing around it; 0 when there is none. */
 export type Positions = (path: Path) => number;
 

@@ -1,27 +1,26 @@
-import { basename, dirname, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 
 import { didYouMean } from '../did-you-mean.js';
 import { AgentError } from '../errors.js';
-import type { ExitOverrides } from '../handlers/exit-table.js';
-import type { Order } from '../handlers/handler.js';
-import type { Match } from '../handlers/route.js';
 import type { LogLevel } from '../log.js';
 import { Secret } from '../secret.js';
 import type { SpoolOptions } from '../store/spool.js';
+import { handlingConfig, type HandlingConfig, handlingProblems } from './config-handlers.js';
 import {
   jsonErrorOffset,
   jsonPositions,
   lineAndColumn,
   type Path,
   type Positions,
+  type Problem,
   tomlPositions,
 } from './config-positions.js';
 import { type ConfigFile, configSchema } from './config-schema.js';
 
 /** What the agent is told to do: the configuration file, read, checked and with every default in place. */
-export interface AgentConfig {
+export interface AgentConfig extends HandlingConfig {
   hub: {
     connectionString: SecretSource | undefined;
     /** Path of a PEM file. */
@@ -29,29 +28,10 @@ export interface AgentConfig {
     tokenTtlMs: number;
     idleTimeoutMs: number;
   };
-  commands: {
-    concurrency: number;
-    order: Order;
-    timeoutMs: number;
-    unmatched: 'reject' | 'release';
-  };
-  handlers: HandlerConfig[];
   /** The directory is a path; undefined: where state belongs. */
   spool: { directory: string | undefined } & Pick<SpoolOptions, 'maximumBytes' | 'maximumAgeMs' | 'whenFull'>;
   log: { level: LogLevel; format: 'auto' | 'text' | 'json' | 'journal' };
   shutdown: { drainTimeoutMs: number };
-}
-
-export interface HandlerConfig {
-  name: string;
-  on: 'command';
-  match: Match;
-  /** Program, as a path or a name to be found in PATH, and its arguments. */
-  exec: [string, ...string[]];
-  timeoutMs: number;
-  order: Order;
-  exit: ExitOverrides;
-  onTimeout: 'release' | 'reject';
 }
 
 /** Where a secret is; it is fetched when it is needed, so that a changed one is seen. */
@@ -70,15 +50,9 @@ export function parseConfig(text: string, file: string): AgentConfig {
   const checked = v.safeParse(configSchema, document);
   const problems = [...unknownKeys(configSchema, document, []), ...(checked.issues ?? []).flatMap(problemOf)];
   if (!checked.success || problems.length > 0) throw failure(problems, { text, file, scan });
-  const config = agentConfig(checked.output, dirname(file));
-  const crossed = crossChecks(config);
+  const crossed = handlingProblems(checked.output);
   if (crossed.length > 0) throw failure(crossed, { text, file, scan });
-  return config;
-}
-
-interface Problem {
-  path: Path;
-  what: string;
+  return agentConfig(checked.output, dirname(file));
 }
 
 interface Document {
@@ -170,7 +144,7 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
 }
 
 function agentConfig(file: ConfigFile, folder: string): AgentConfig {
-  const { hub, commands, handlers, spool, log, shutdown } = file;
+  const { hub, spool, log, shutdown } = file;
   return {
     hub: {
       connectionString:
@@ -179,13 +153,7 @@ function agentConfig(file: ConfigFile, folder: string): AgentConfig {
       tokenTtlMs: hub.token_ttl,
       idleTimeoutMs: hub.idle_timeout,
     },
-    commands: {
-      concurrency: commands.concurrency,
-      order: commands.order,
-      timeoutMs: commands.timeout,
-      unmatched: commands.unmatched,
-    },
-    handlers: handlers.map((handler) => handlerConfig(handler, commands, folder)),
+    ...handlingConfig(file, folder),
     spool: {
       directory: spool.directory === undefined ? undefined : resolve(folder, spool.directory),
       maximumBytes: spool.max_size,
@@ -197,26 +165,6 @@ function agentConfig(file: ConfigFile, folder: string): AgentConfig {
   };
 }
 
-function handlerConfig(
-  handler: ConfigFile['handlers'][number],
-  commands: ConfigFile['commands'],
-  folder: string,
-): HandlerConfig {
-  const [program = '', ...args] = handler.exec;
-  const { property, content_type, message_id, body } = handler.match;
-  return {
-    name: handler.name ?? basename(program),
-    on: handler.on,
-    match: { property, contentType: content_type, messageId: message_id, body },
-    // A bare name is looked up in PATH.
-    exec: [program.includes('/') ? resolve(folder, program) : program, ...args],
-    timeoutMs: handler.timeout ?? commands.timeout,
-    order: handler.order ?? commands.order,
-    exit: handler.exit,
-    onTimeout: handler.on_timeout,
-  };
-}
-
 function secretSource(
   source: NonNullable<ConfigFile['hub']['connection_string']>,
   folder: string,
@@ -225,18 +173,4 @@ function secretSource(
   if ('env' in source) return { from: 'env', name: source.env };
   if ('file' in source) return { from: 'file', path: resolve(folder, source.file) };
   return { from: 'credential', name: source.credential };
-}
-
-/** Rules that need more than one value. */
-function crossChecks({ handlers }: AgentConfig): Problem[] {
-  return handlers.flatMap(({ name }, at) =>
-    handlers.findIndex((other) => other.name === name) === at
-      ? []
-      : [
-          {
-            path: ['handlers', at, 'name'],
-            what: `another handler is called "${name}"; the log could not tell them apart`,
-          },
-        ],
-  );
 }

@@ -1,7 +1,7 @@
 import { accessSync, constants, readdirSync, realpathSync, statSync } from 'node:fs';
 import { join, sep } from 'node:path';
 
-import { errorText, systemErrorCode } from '../errors.js';
+import { AgentError, errorText, systemErrorCode } from '../errors.js';
 import type { EventKind } from './contract.js';
 import { permissionProblem } from './permissions.js';
 import type { Match } from './route.js';
@@ -22,46 +22,59 @@ export interface FoundHandler {
   file: string;
   form: 'program' | 'module';
   match: Match;
-}
-
-export interface HandlerListing {
-  /** In the order of their names, to be placed behind the configured ones. */
-  found: FoundHandler[];
-  /** Files that have a handler's name and are not taken, and why. */
-  refused: { file: string; why: string }[];
+  /** Why it must not be run, if so. */
+  refused: string | undefined;
 }
 
 const kinds: readonly EventKind[] = ['command', 'method', 'twin'];
 const namePattern = /^([A-Za-z0-9][A-Za-z0-9_-]{0,63})(\.(?:sh|py|rb|pl|js|mjs|ts))?$/;
 const moduleExtensions = new Set(['.js', '.mjs', '.ts']);
 
-/** Lists handler directories. Of two files for one name the one in the earlier directory counts. */
-export function listHandlers(directories: readonly string[]): HandlerListing {
-  const listing: HandlerListing = { found: [], refused: [] };
-  for (const on of kinds) {
-    for (const directory of directories) listKind(on, join(directory, `${on}.d`), listing);
-  }
-  return listing;
+export interface HandlerListing {
+  /** By kind, and in the order of their names. */
+  found: FoundHandler[];
+  /** Files of a name that an earlier one has. */
+  passedOver: { file: string; by: string }[];
 }
 
-function listKind(on: EventKind, directory: string, listing: HandlerListing): void {
-  let entries: string[];
-  try {
-    entries = readdirSync(directory).sort();
-  } catch (error) {
-    if (systemErrorCode(error) !== 'ENOENT') listing.refused.push({ file: directory, why: errorText(error) });
-    return;
+/**
+ * Lists handler directories. Of two files for one name the one in the earlier directory counts, and in one directory
+ * the first.
+ * @throws AgentError `config` when a directory is there and cannot be read
+ */
+export function listHandlers(directories: readonly string[]): HandlerListing {
+  const byName = new Map<string, FoundHandler>();
+  const passedOver: HandlerListing['passedOver'] = [];
+  for (const on of kinds) {
+    for (const directory of directories) {
+      for (const handler of handlersIn(join(directory, `${on}.d`), on)) {
+        const earlier = byName.get(handler.name);
+        if (earlier === undefined) byName.set(handler.name, handler);
+        else passedOver.push({ file: handler.file, by: earlier.file });
+      }
+    }
   }
-  for (const entry of entries) {
+  const found = [...byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return { found, passedOver };
+}
+
+function handlersIn(directory: string, on: EventKind): FoundHandler[] {
+  return entriesOf(directory).flatMap((entry) => {
     const [, word, extension = ''] = namePattern.exec(entry) ?? [];
-    if (word === undefined) continue;
+    if (word === undefined) return [];
     const file = join(directory, entry);
     const form = moduleExtensions.has(extension) && !isExecutable(file) ? 'module' : 'program';
-    const handler: FoundHandler = { name: `${on}.d/${word}`, on, file, form, match: matchOf(on, word) };
-    const earlier = listing.found.find(({ name }) => name === handler.name);
-    const why = earlier === undefined ? problemOf(handler, directory) : `${earlier.file} goes before it`;
-    if (why === undefined) listing.found.push(handler);
-    else listing.refused.push({ file, why });
+    const refused = problemOf({ file, form }, directory);
+    return [{ name: `${on}.d/${word}`, on, file, form, match: matchOf(on, word), refused }];
+  });
+}
+
+function entriesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return [];
+    throw new AgentError('config', `${directory}: ${errorText(error)}`, { cause: error });
   }
 }
 
@@ -76,7 +89,10 @@ function matchOf(on: EventKind, word: string): Match {
   }
 }
 
-function problemOf({ file, form }: FoundHandler, directory: string): string | undefined {
+function problemOf(
+  { file, form }: Pick<FoundHandler, 'file' | 'form'>,
+  directory: string,
+): string | undefined {
   try {
     if (!realpathSync(file).startsWith(realpathSync(directory) + sep))
       return 'it is a link that leads elsewhere';

@@ -1,19 +1,23 @@
 import { once, setMaxListeners } from 'node:events';
 
 import { systemClock, type Clock } from '../clock.js';
-import { errorText } from '../errors.js';
+import { AgentError, errorText } from '../errors.js';
 import type { Log } from '../log.js';
 import { hubLimits, type Command, type CommandOutcome } from '../model.js';
 import { commandKey } from './command-key.js';
 import type { CommandEvent, MethodEvent, TwinEvent } from './contract.js';
-import { faultLimit, type Answer, type Handler, type Order } from './handler.js';
+import { keptOutputBytes, type Answer, type Handler, type Order } from './handler.js';
+import { workInbox, type CommandInbox } from './inbox.js';
+import { laneOf } from './lane.js';
 import { memoryLedger, type CommandLedger, type KnownCommand } from './ledger.js';
-import { plainText } from './output.js';
+import { outcomeAfterCrash, outcomeOf, replyTo } from './outcome.js';
 import { findRoute } from './route.js';
+import { Runner, type HandlerHealth } from './runner.js';
 import { Lanes, Limit, Slots } from './slots.js';
 
 /**
- * How a command becomes an outcome: known already? → which handler? → its turn → run → recorded → answered.
+ * How a command becomes an outcome: known already? → which handler? → its turn → run → recorded → answered. Where the
+ * handler has an inbox: → kept → answered, and run from there (`inbox.ts`).
  *
  * The caller settles with what `handle` resolves to, and grants the hub as much credit as there are free slots. A
  * command holds a slot while it waits or runs, since the hub's lock of 60 s runs while it waits here.
@@ -28,12 +32,19 @@ export interface DispatcherOptions {
   order?: Order;
   /** Outcome of a command that no handler takes. Default `reject`: a released one would circle until it expires. */
   unmatched?: 'reject' | 'release';
+  /**
+   * How long a released command is kept before the hub is told, which delivers it again at once: the first time, and
+   * at most, as it doubles each time. It holds no slot meanwhile. Default 5 s and 50 s.
+   */
+  releaseDelay?: { firstMs: number; mostMs: number };
   /** How long a handler may take to end when the agent stops. Default 20 s. */
   drainTimeoutMs?: number;
   /** How long the hub keeps a delivered command for us. Default 60 s. */
   lockMs?: number;
   /** Default: one that lasts as long as the process. */
   ledger?: CommandLedger;
+  /** For handlers that have one. */
+  inbox?: CommandInbox;
   clock?: Clock;
   log: Log;
 }
@@ -54,8 +65,13 @@ export interface Dispatcher extends AsyncDisposable {
   handle(command: Command, options?: { signal?: AbortSignal }): Promise<CommandDecision>;
   /** To be told when the hub has been told. */
   settled(decision: CommandDecision): Promise<void>;
-  /** Runs the handler of a direct method or a desired property; undefined when there is none. Never rejects. */
-  answer(event: MethodEvent | TwinEvent, options?: { timeoutMs?: number }): Promise<Answer | undefined>;
+  /** Name of the handler that takes an event; undefined when none does. */
+  takes(event: MethodEvent | TwinEvent): string | undefined;
+  /**
+   * Runs the handler of a direct method or a desired property; undefined when there is none. Never rejects. The time
+   * of a method counts from here, for its caller waits; what would begin too late does not begin.
+   */
+  answer(event: MethodEvent | TwinEvent, options?: AnswerOptions): Promise<Answer | undefined>;
   /** Takes other handlers from now on. What runs on the former goes on; closing them is the caller's. */
   replaceHandlers(handlers: readonly Handler[]): void;
   /** What is wrong with handlers, if anything. */
@@ -67,6 +83,15 @@ export interface Dispatcher extends AsyncDisposable {
   drain(signal?: AbortSignal): Promise<void>;
 }
 
+export interface AnswerOptions {
+  /** Default: that of the handler, which it never exceeds. */
+  timeoutMs?: number;
+  /** 1, the default, for the first run of this event. */
+  attempt?: number;
+  /** Aborted when nobody waits for the answer any more: a run that has not begun does not begin. */
+  signal?: AbortSignal;
+}
+
 export type CommandDecision = CommandOutcome & {
   /** Identifies the command across deliveries. */
   key: string;
@@ -74,35 +99,49 @@ export type CommandDecision = CommandOutcome & {
   handler?: string | undefined;
   /** 1 for the first run; 0 when nothing ran. */
   attempt: number;
-  /** `record`: the outcome of an earlier delivery. `none`: nothing ran (no handler, stopping, ledger trouble, link gone). */
-  from: 'handler' | 'record' | 'none';
+  /**
+   * `record`: the outcome of an earlier delivery. `inbox`: it is kept, to be run later. `none`: nothing ran (no
+   * handler, stopping, no place to record it, link gone).
+   */
+  from: 'handler' | 'record' | 'inbox' | 'none';
   elapsedMs: number;
 };
 
-export type HandlerHealth = { state: 'ok' } | { state: 'degraded'; reason: string; since: number };
+export type { HandlerHealth };
 
-/** A released command comes back at once, so it is kept a little, longer each time. */
-const firstReleaseDelayMs = 5_000;
+const defaultReleaseDelay = { firstMs: 5_000, mostMs: 50_000 };
 /** What is left of the lock for the settlement to reach the hub. */
 const lockMarginMs = 5_000;
 
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const { log, unmatched = 'reject', order = 'handler', clock = systemClock } = options;
   const { concurrency = 4, drainTimeoutMs = 20_000, lockMs = hubLimits.commandLockMs } = options;
+  const { releaseDelay = defaultReleaseDelay, inbox } = options;
   const ledger = options.ledger ?? memoryLedger();
+  const runner = new Runner(log, clock);
+  const { stopping } = runner;
   const slots = new Slots(concurrency);
   const lanes = new Lanes();
   const commandLimit = new Limit(concurrency);
   const eventLimit = new Limit(concurrency);
   const inHand = new Map<string, InHand>();
   const answering = new Set<Promise<Answer>>();
-  const health = new Map<string, HandlerHealth>();
-  const stopping = new AbortController();
-  const killing = new AbortController();
-  // Every run and every command that is kept back listens to these; Node takes more than ten for a leak.
-  setMaxListeners(0, stopping.signal, killing.signal);
   let { handlers } = options;
   let withoutKey = 0;
+  const inboxWork =
+    inbox === undefined
+      ? Promise.resolve()
+      : workInbox({
+          inbox,
+          findHandler: (wanted) => handlers.find(({ on, name }) => on === 'command' && name === wanted),
+          runner,
+          concurrency,
+          order,
+          clock,
+          log,
+        }).catch((error: unknown) => {
+          log.error('the inbox is not worked on any more', { error });
+        });
 
   async function handle(
     command: Command,
@@ -137,7 +176,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
           error,
           message: command.messageId,
         });
-        return nothingRan({ outcome: 'release', reason: errorText(error) }, firstReleaseDelayMs);
+        return nothingRan({ outcome: 'release', reason: errorText(error) }, releaseDelay.firstMs);
       })
       .finally(() => inHand.delete(key));
     inHand.set(key, entry);
@@ -152,13 +191,26 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const handler = findRoute(handlers, event);
     if (handler === undefined) {
       log.warn('no handler for a command', { message: command.messageId, outcome: unmatched });
-      return nothingRan({ outcome: unmatched, reason: 'no handler' }, firstReleaseDelayMs);
+      return nothingRan({ outcome: unmatched, reason: 'no handler' }, releaseDelay.firstMs);
     }
+    if (handler.inbox !== undefined && known.state === 'open') return await takeIn(key, command, handler);
     using _turn = await lanes.enter(laneOf(handler.order ?? order, handler, command, key));
     using _place = await commandLimit.enter();
-    if (stopping.signal.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
+    if (stopping.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
     if (entry.waiting === 0) return linkGone; // it comes again, and takes its turn then
     return await runCommand(key, event, handler, known);
+  }
+
+  async function takeIn(key: string, command: Command, { name }: Handler): Promise<Conclusion> {
+    try {
+      if (inbox === undefined) throw new AgentError('config', 'there is no inbox');
+      await inbox.take(key, command, name);
+      return { outcome: { outcome: 'accept' }, from: 'inbox', handler: name, attempt: 0, holdMs: 0 };
+    } catch (error) {
+      const reason = `the inbox cannot take it: ${errorText(error)}`;
+      log.warn('a command goes back to the hub', { handler: name, message: command.messageId, reason });
+      return nothingRan({ outcome: 'release', reason }, releaseDelay.mostMs);
+    }
   }
 
   async function runCommand(
@@ -167,91 +219,68 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     handler: Handler,
     known: KnownCommand & { attempts: number; faults: number },
   ): Promise<Conclusion> {
-    if (known.state === 'unknown' && handler.afterCrash === 'reject') {
-      const reason = 'the agent ended while its handler ran; what it did is unknown';
-      const outcome: CommandOutcome = { outcome: 'reject', reason };
-      await ledger.finished(key, { outcome, fault: false });
-      return { outcome, from: 'handler', handler: handler.name, attempt: known.attempts, holdMs: 0 };
+    const finish = async (outcome: CommandOutcome, answer: Partial<Answer>): Promise<void> => {
+      const reply = replyTo(outcome, handler, answer, (bytes) => {
+        const facts = { handler: handler.name, message: event.messageId, bytes };
+        log.error('the reply is too large: it goes out cut', facts);
+      });
+      await ledger.finished(key, { outcome, fault: answer.decidedBy === 'fault', reply });
+    };
+    const decided = known.state === 'unknown' ? outcomeAfterCrash(handler, known.faults) : undefined;
+    if (decided !== undefined) {
+      await finish(decided, {});
+      const { attempts: attempt } = known;
+      return { outcome: decided, from: 'handler', handler: handler.name, attempt, holdMs: 0 };
     }
     const attempt = known.attempts + 1;
     await ledger.started(key, { handler: handler.name, attempt });
-    const answer = await runHandler(handler, event, attempt, handler.timeoutMs);
-    const fault = answer.decidedBy === 'fault';
-    const outcome = outcomeOf(answer, known.faults + (fault ? 1 : 0));
-    const reply = handler.replies === true ? answer.reply : undefined;
-    await ledger.finished(key, { outcome, fault, reply });
+    const answer = await runner.run(handler, event, attempt, handler.timeoutMs);
+    const outcome = outcomeOf(answer, handler, known.faults + (answer.decidedBy === 'fault' ? 1 : 0));
+    await finish(outcome, answer);
     const holdMs = answer.decidedBy === 'stopping' ? 0 : releaseDelayMs(outcome, attempt);
     return { outcome, from: 'handler', handler: handler.name, attempt, holdMs };
   }
 
+  function releaseDelayMs({ outcome }: CommandOutcome, attempt: number): number {
+    const { firstMs, mostMs } = releaseDelay;
+    return outcome === 'release' ? Math.min(mostMs, firstMs * 2 ** Math.min(attempt - 1, 20)) : 0;
+  }
+
   async function answer(
     event: MethodEvent | TwinEvent,
-    { timeoutMs }: { timeoutMs?: number } = {},
+    { timeoutMs = Infinity, attempt = 1, signal }: AnswerOptions = {},
   ): Promise<Answer | undefined> {
     const handler = findRoute(handlers, event);
     if (handler === undefined) return undefined;
+    const arrivedAt = clock.monotonic();
     const run = (async (): Promise<Answer> => {
       using _turn = await lanes.enter(`${event.event} ${handler.name}`);
       using _place = await eventLimit.enter();
-      if (stopping.signal.aborted) return stoppedAnswer;
-      return await runHandler(handler, event, 1, Math.min(timeoutMs ?? Infinity, handler.timeoutMs));
+      if (stopping.aborted) return stoppedAnswer;
+      if (signal?.aborted) return nobodyWaits;
+      const waitedMs = event.event === 'method' ? clock.monotonic() - arrivedAt : 0;
+      const leftMs = Math.min(timeoutMs, handler.timeoutMs) - waitedMs;
+      if (leftMs <= 0) return turnTooLate;
+      return wholeAnswer(await runner.run(handler, event, attempt, leftMs));
     })();
     answering.add(run);
     return run.finally(() => answering.delete(run));
   }
 
-  async function runHandler(
-    handler: Handler,
-    event: CommandEvent | MethodEvent | TwinEvent,
-    attempt: number,
-    timeoutMs: number,
-  ): Promise<Answer> {
-    const runLog = log.child({ handler: handler.name, ...identification(event) });
-    const run = { attempt, timeoutMs, log: runLog, stopping: stopping.signal, killing: killing.signal };
-    const answer = await handler.run(event, run).catch((error: unknown): Answer => {
-      runLog.error('the handler failed in a way that it never should', { error });
-      return { outcome: 'release', status: 500, reason: errorText(error), decidedBy: 'fault' };
-    });
-    noteHealth(handler.name, answer);
-    runLog.debug('the handler answered', { outcome: answer.outcome, reason: answer.reason, attempt });
-    return answer;
-  }
-
-  function noteHealth(name: string, { decidedBy, reason = 'unknown' }: Answer): void {
-    if (decidedBy === 'stopping') return;
-    const before = health.get(name) ?? { state: 'ok' };
-    if (decidedBy === 'handler') {
-      if (before.state === 'degraded') log.info('a handler works again', { handler: name });
-      health.set(name, { state: 'ok' });
-    } else if (before.state === 'ok' || before.reason !== reason) {
-      const cannotStart = decidedBy === 'installation';
-      log[cannotStart ? 'error' : 'warn'](cannotStart ? 'a handler cannot be started' : 'a handler failed', {
-        handler: name,
-        reason,
-      });
-      const since = before.state === 'ok' ? clock.now() : before.since;
-      health.set(name, { state: 'degraded', reason, since });
-    }
-  }
-
   async function hold(ms: number, signal?: AbortSignal): Promise<void> {
-    const ends = signal === undefined ? stopping.signal : AbortSignal.any([stopping.signal, signal]);
+    const ends = signal === undefined ? stopping : AbortSignal.any([stopping, signal]);
     await clock.sleep(ms, ends).catch(() => undefined); // told to stop: the release goes out now
   }
 
   async function drain(signal?: AbortSignal): Promise<void> {
     slots.close();
-    stopping.abort();
-    const over = new AbortController();
-    const patience = signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]);
-    void clock
-      .sleep(drainTimeoutMs, patience)
-      .catch(() => undefined)
-      .then(() => {
-        killing.abort();
-      });
-    await Promise.allSettled([...Array.from(inHand.values(), ({ conclusion }) => conclusion), ...answering]);
-    over.abort();
+    const ended = (): Promise<unknown> =>
+      Promise.allSettled([
+        ...Array.from(inHand.values(), ({ conclusion }) => conclusion),
+        ...answering,
+        inboxWork,
+      ]);
+    await runner.stop(ended, drainTimeoutMs, signal);
   }
 
   return {
@@ -265,14 +294,13 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       ledger.settled(decision.key).catch((error: unknown) => {
         log.warn('the ledger could not note a settlement', { error });
       }),
+    takes: (event) => findRoute(handlers, event)?.name,
     answer,
     replaceHandlers(replacements) {
       handlers = replacements;
-      for (const name of health.keys()) {
-        if (!handlers.some((handler) => handler.name === name)) health.delete(name);
-      }
+      runner.forgetAllBut(new Set(handlers.map(({ name }) => name)));
     },
-    health: () => health,
+    health: () => runner.health,
     drain,
     async [Symbol.asyncDispose]() {
       await drain();
@@ -302,6 +330,19 @@ const stoppedAnswer: Answer = {
   decidedBy: 'stopping',
 };
 
+const nobodyWaits: Answer = {
+  outcome: 'release',
+  status: 503,
+  reason: 'nobody waits for the answer any more',
+  decidedBy: 'stopping',
+};
+const turnTooLate: Answer = {
+  outcome: 'release',
+  status: 504,
+  reason: 'those before it took too long',
+  decidedBy: 'handler',
+};
+
 /** Nobody waits for it any more, and there is no link on which it could be settled. */
 const linkGone = nothingRan({ outcome: 'release', reason: 'the link is gone' });
 const noConclusion = Promise.resolve(linkGone);
@@ -329,47 +370,14 @@ async function shared(entry: InHand, signal: AbortSignal | undefined): Promise<C
   }
 }
 
-function laneOf(order: Order, handler: Handler, command: Command, key: string): string {
-  if (order === 'handler') return `command ${handler.name}`;
-  if (order === 'device') return `device ${command.deviceId}/${command.moduleId ?? ''}`;
-  if (order === 'none') return `alone ${key}`;
-  const value = Object.hasOwn(command.properties, order.key) ? command.properties[order.key] : undefined;
-  return value === undefined ? `alone ${key}` : `key ${value}`;
-}
-
 function eventOf(command: Command): CommandEvent {
   const { lockToken: _, ...fields } = command;
   return { event: 'command', ...fields };
 }
 
-function outcomeOf(answer: Answer, faults: number): CommandOutcome {
-  const reason = answer.reason === undefined ? undefined : plainText(answer.reason, longestReason);
-  switch (answer.outcome) {
-    case 'accept':
-      return { outcome: 'accept' };
-    case 'reject':
-      return { outcome: 'reject', reason };
-    case 'release':
-      return faults >= faultLimit
-        ? { outcome: 'reject', reason: plainText(`failed ${faults} times: ${reason ?? ''}`, longestReason) }
-        : { outcome: 'release', reason };
-  }
-}
-
-/** It becomes the description of the rejection. */
-const longestReason = 256;
-
-function releaseDelayMs(outcome: CommandOutcome, attempt: number): number {
-  return outcome.outcome === 'release' ? firstReleaseDelayMs * 2 ** Math.min(attempt - 1, 10) : 0;
-}
-
-function identification(event: CommandEvent | MethodEvent | TwinEvent): Record<string, unknown> {
-  switch (event.event) {
-    case 'command':
-      return { message: event.messageId };
-    case 'method':
-      return { method: event.method };
-    case 'twin':
-      return { path: event.path, version: event.version };
-  }
+/** What is sent as JSON is no use when its end is missing. */
+function wholeAnswer(answer: Answer): Answer {
+  if (answer.replyBytes === undefined) return answer;
+  const reason = `it printed ${answer.replyBytes} bytes, of which ${keptOutputBytes} are kept`;
+  return { ...answer, outcome: 'reject', status: 500, reason, reply: undefined };
 }

@@ -2,6 +2,26 @@ import type { Log } from '../log.js';
 import type { EventKind, HandlerEvent } from './contract.js';
 import type { Match } from './route.js';
 
+/** What is told about a handler from outside, whatever its form. */
+export interface HandlerRules {
+  /** As the configuration names it; unique. */
+  name: string;
+  match?: Match | undefined;
+  /** Default: the dispatcher's. */
+  order?: Order | undefined;
+  /** Default 45 s for a command, 30 s for a method, 5 min for a twin. */
+  timeoutMs?: number | undefined;
+  /** Default `run`. */
+  afterCrash?: 'run' | 'reject' | undefined;
+  /**
+   * Whether what came of a command goes out as telemetry: `true`, always, if only the outcome; `false`, never.
+   * Default: what a module or a stream answers with, nothing of a program; and always with an inbox.
+   */
+  reply?: boolean | undefined;
+  /** Default: none, the hub is told after the run. */
+  inbox?: InboxRules | undefined;
+}
+
 /** What the dispatcher knows of a handler, whatever its form: program, module or stream. */
 export interface Handler extends AsyncDisposable {
   /** As the configuration names it; unique, and the lane of `order = "handler"`. */
@@ -13,12 +33,44 @@ export interface Handler extends AsyncDisposable {
   readonly order?: Order | undefined;
   /** How long one run may take. For commands this and what follows it must fit the hub's lock of 60 s. */
   readonly timeoutMs: number;
-  /** Whether what it answers a command with goes out as telemetry. Methods and twins always get theirs. */
-  readonly replies?: boolean | undefined;
-  /** What to do about a command that was running when the agent died, so that nobody knows how far it got. */
+  /**
+   * Whether telemetry tells what came of a command: `never`, as it has something to reply (`given`), or `always`.
+   * Methods and twins always get their answer. Default `never`.
+   */
+  readonly replies?: 'never' | 'given' | 'always' | undefined;
+  /** What to do about a command that was running when the agent ended, so that nobody knows how far it got. */
   readonly afterCrash: 'run' | 'reject';
+  /** Accept a command once it is on disk and run it from there; absent: the hub is told after the run. */
+  readonly inbox?: InboxRules | undefined;
   /** Answers within `run.timeoutMs` and the time it takes to kill what does not listen. Never rejects. */
   run(event: HandlerEvent, run: Run): Promise<Answer>;
+}
+
+/** When a command of the inbox is given up. */
+export interface InboxRules {
+  /** Runs that ended in "later" or failed. */
+  maximumAttempts: number;
+  maximumAgeMs: number;
+}
+
+/** The part of a handler that its rules decide. */
+export function ruledHandler(
+  { name, match, order, timeoutMs, afterCrash = 'run', reply, inbox }: HandlerRules,
+  on: EventKind,
+  unlessSaid: 'never' | 'given',
+): Omit<Handler, 'run' | typeof Symbol.asyncDispose> {
+  const usual = inbox === undefined ? unlessSaid : 'always';
+  const replies = reply === undefined ? usual : reply ? 'always' : 'never';
+  return {
+    name,
+    on,
+    match,
+    order,
+    timeoutMs: timeoutMs ?? defaultTimeoutMs[on],
+    replies,
+    afterCrash,
+    inbox,
+  };
 }
 
 /** One at a time for each: handler, device, value of an application property (`key`); or all at once. */
@@ -45,6 +97,8 @@ export interface Answer {
   reason?: string | undefined;
   /** What goes back: telemetry for a command, the payload of a method, the reported patch of a twin. */
   reply?: Buffer | undefined;
+  /** The reply is not all of it: it had so many bytes. */
+  replyBytes?: number | undefined;
   /**
    * Who says so.
    * `handler`: it decided.

@@ -1,4 +1,4 @@
-import type { Command, CommandOutcome } from '../model.js';
+import type { Command, CommandOutcome, CommandReply } from '../model.js';
 
 /**
  * What the dispatcher remembers of commands, so that one with an outcome never runs again. The calls come in this
@@ -16,7 +16,7 @@ export interface CommandLedger {
 export type KnownCommand =
   /** To be run. `attempts` were begun before, of which `faults` crashed. */
   | { state: 'open'; attempts: number; faults: number }
-  /** Begun in an earlier life of the agent, which ended before the handler did. */
+  /** Begun, but nobody knows how it ended: the agent did before, or could not record it. That is one of the faults. */
   | { state: 'unknown'; attempts: number; faults: number }
   | { state: 'decided'; outcome: CommandOutcome };
 
@@ -26,7 +26,7 @@ export interface FinishedRun {
   /** The handler crashed, hung or has a bug. */
   fault: boolean;
   /** To be queued as telemetry in the same write; a ledger that cannot queue drops it. */
-  reply?: Buffer | undefined;
+  reply?: CommandReply | undefined;
 }
 
 /** So many commands are remembered at the most; the oldest go first. */

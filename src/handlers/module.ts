@@ -13,20 +13,18 @@ import {
   type ModuleHandler,
   type TwinCall,
 } from './contract.js';
-import { defaultTimeoutMs, killGraceMs, type Answer, type Handler, type Order, type Run } from './handler.js';
+import {
+  killGraceMs,
+  ruledHandler,
+  type Answer,
+  type Handler,
+  type HandlerRules,
+  type Run,
+} from './handler.js';
 import { parseJson } from './json.js';
 import { permissionProblem } from './permissions.js';
-import type { Match } from './route.js';
 
-export interface ModuleHandlerOptions {
-  name: string;
-  match?: Match | undefined;
-  /** Default: the dispatcher's. */
-  order?: Order | undefined;
-  /** Default 45 s for a command, 30 s for a method, 5 min for a twin. */
-  timeoutMs?: number | undefined;
-  /** Default `run`. */
-  afterCrash?: 'run' | 'reject' | undefined;
+export interface ModuleHandlerOptions extends HandlerRules {
   /** What the module's `send` does. */
   send?: ((message: HandlerTelemetry) => Promise<void>) | undefined;
   clock?: Clock | undefined;
@@ -34,15 +32,8 @@ export interface ModuleHandlerOptions {
 
 /** A handler that calls a function in this process. */
 export function moduleHandler(module: ModuleHandler, options: ModuleHandlerOptions): Handler {
-  const { name } = options;
   return {
-    name,
-    on: module.on,
-    match: options.match,
-    order: options.order,
-    timeoutMs: options.timeoutMs ?? defaultTimeoutMs[module.on],
-    replies: true, // it says so itself, each time
-    afterCrash: options.afterCrash ?? 'run',
+    ...ruledHandler(options, module.on, 'given'), // a module says itself, each time
     run: (event, run) => callModule(module, options, event, run),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };

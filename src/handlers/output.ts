@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { StringDecoder } from 'node:string_decoder';
 
 import type { Log } from '../log.js';
-import { keptOutputBytes } from './handler.js';
+import { keptOutputBytes, type Answer } from './handler.js';
 
 /**
  * What a program prints. Everything is read, for a pipe that nobody reads would hang it; little is kept, for it may
@@ -31,8 +31,11 @@ export class KeptOutput {
     });
   }
 
-  bytes(): Buffer {
-    return Buffer.concat(this.#chunks);
+  /** What it printed, if it printed anything, and how much that was if not all of it is here. */
+  reply(): Pick<Answer, 'reply' | 'replyBytes'> {
+    if (this.#kept === 0) return {};
+    const replyBytes = this.#discarded === 0 ? undefined : this.#kept + this.#discarded;
+    return { reply: Buffer.concat(this.#chunks), replyBytes };
   }
 }
 

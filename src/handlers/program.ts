@@ -7,25 +7,20 @@ import type { EventKind, HandlerEvent } from './contract.js';
 import { environmentOf } from './environment.js';
 import { answerTo, type ExitOverrides, type ProgramEnding } from './exit-table.js';
 import {
-  defaultTimeoutMs,
   keptOutputBytes,
   killGraceMs,
+  ruledHandler,
   type Answer,
   type Handler,
-  type Order,
+  type HandlerRules,
   type Run,
 } from './handler.js';
 import { KeptOutput, LineOutput, logLine } from './output.js';
 import { startProcess, type Exit, type OwnProcess } from './process.js';
-import type { Match } from './route.js';
 
-export interface ProgramHandlerOptions {
-  name: string;
+export interface ProgramHandlerOptions extends HandlerRules {
   /** Default `command`. */
   on?: EventKind | undefined;
-  match?: Match | undefined;
-  /** Default: the dispatcher's. */
-  order?: Order | undefined;
   /** A path, or a name to be looked up in PATH. Never a shell's command line. */
   file: string;
   args?: readonly string[] | undefined;
@@ -33,16 +28,10 @@ export interface ProgramHandlerOptions {
   cwd?: string | undefined;
   /** Variables beside the allowed and the `IOTHUB_*` ones. */
   environment?: Readonly<Record<string, string>> | undefined;
-  /** Default 45 s for a command, 30 s for a method, 5 min for a twin. */
-  timeoutMs?: number | undefined;
   /** What exit codes mean where they differ from the table. */
   exit?: ExitOverrides | undefined;
   /** Default `release`: later, three times, then reject. */
   onTimeout?: 'release' | 'reject' | undefined;
-  /** Send what it prints for a command as telemetry. Default false. */
-  reply?: boolean | undefined;
-  /** Default `run`. */
-  afterCrash?: 'run' | 'reject' | undefined;
   /** Refuse a file that others than root and the agent's user could change. Default true. */
   checkPermissions?: boolean | undefined;
   clock?: Clock | undefined;
@@ -50,15 +39,8 @@ export interface ProgramHandlerOptions {
 
 /** A handler that starts a program for each event: body on stdin, `IOTHUB_*` in the environment, outcome by exit code. */
 export function programHandler(options: ProgramHandlerOptions): Handler {
-  const { name, on = 'command' } = options;
   return {
-    name,
-    on,
-    match: options.match,
-    order: options.order,
-    timeoutMs: options.timeoutMs ?? defaultTimeoutMs[on],
-    replies: options.reply ?? false,
-    afterCrash: options.afterCrash ?? 'run',
+    ...ruledHandler(options, options.on ?? 'command', 'never'),
     run: (event, run) => runProgram(options, event, run),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
@@ -93,11 +75,7 @@ async function runProgram(options: ProgramHandlerOptions, event: HandlerEvent, r
   const ending = await waitForEnd(program, run, clock);
   const survivors = await program.clear();
   if (survivors > 0) run.log.warn(`${survivors} processes that it left behind were killed`);
-  const reply = output.bytes();
-  return {
-    ...answerTo(ending, exit, onTimeout, errors.lastLine()),
-    reply: reply.length === 0 ? undefined : reply,
-  };
+  return { ...answerTo(ending, exit, onTimeout, errors.lastLine()), ...output.reply() };
 }
 
 /** Standard error goes to the log line by line. */

@@ -4,11 +4,17 @@ import { systemClock, type Clock } from '../clock.js';
 import type { Log } from '../log.js';
 import type { EventKind, HandlerEvent } from './contract.js';
 import { inheritedVariables } from './environment.js';
-import { defaultTimeoutMs, killGraceMs, type Answer, type Handler, type Order, type Run } from './handler.js';
+import {
+  killGraceMs,
+  ruledHandler,
+  type Answer,
+  type Handler,
+  type HandlerRules,
+  type Run,
+} from './handler.js';
 import { parseJson } from './json.js';
 import { LineOutput, logLine, plainText } from './output.js';
 import { startProcess, type Exit, type OwnProcess } from './process.js';
-import type { Match } from './route.js';
 
 /**
  * A program that lives as long as the agent and answers events one line of JSON each, for services and for rates at
@@ -23,22 +29,14 @@ import type { Match } from './route.js';
  * when all is quiet for 30 s, to be answered by `{"type":"pong"}` within 10 s. End of input means: end.
  */
 
-export interface StreamHandlerOptions {
-  name: string;
+export interface StreamHandlerOptions extends HandlerRules {
   /** Default `command`. */
   on?: EventKind | undefined;
-  match?: Match | undefined;
-  /** Default: the dispatcher's. With `none` or a key several events are in flight at once. */
-  order?: Order | undefined;
   file: string;
   args?: readonly string[] | undefined;
   cwd?: string | undefined;
   /** Variables beside PATH, HOME, LANG and TZ. */
   environment?: Readonly<Record<string, string>> | undefined;
-  /** Default 45 s for a command, 30 s for a method, 5 min for a twin. */
-  timeoutMs?: number | undefined;
-  /** Default `run`. */
-  afterCrash?: 'run' | 'reject' | undefined;
   checkPermissions?: boolean | undefined;
   /** After so long a silence it is asked whether it lives; it has a third of that to answer. Default 30 s. */
   pingEveryMs?: number | undefined;
@@ -48,7 +46,7 @@ export interface StreamHandlerOptions {
 
 /** Started with the first event, and again after it ended: at once, then after 1, 2, 4 … 30 s. */
 export function streamHandler(options: StreamHandlerOptions): Handler {
-  const { name, on = 'command', clock = systemClock } = options;
+  const { name, clock = systemClock } = options;
   const log = options.log.child({ handler: name });
   let current: Promise<StreamSession | string> | undefined;
   let shortLives = 0;
@@ -98,13 +96,7 @@ export function streamHandler(options: StreamHandlerOptions): Handler {
   }
 
   return {
-    name,
-    on,
-    match: options.match,
-    order: options.order,
-    timeoutMs: options.timeoutMs ?? defaultTimeoutMs[on],
-    replies: true, // it says so itself, each time
-    afterCrash: options.afterCrash ?? 'run',
+    ...ruledHandler(options, options.on ?? 'command', 'given'), // a stream says itself, each time
     run,
     async [Symbol.asyncDispose]() {
       const session = await current;

@@ -4,6 +4,8 @@ export const kinds = {
   account: 1,
   /** One command each (`ledger.ts`). */
   command: 2,
+  /** Commands that were accepted and are not done (`inbox.ts`). */
+  inbox: 3,
   /** Telemetry that the hub refused for good (`dead-letter.ts`). */
   deadLetter: 4,
   /** Telemetry of the first priority; the others follow (`spooled-message.ts`). */

@@ -1,11 +1,12 @@
 import { systemClock, type Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
-import type { CommandOutcome, DeviceId } from '../model.js';
+import type { CommandOutcome, CommandReply, DeviceId } from '../model.js';
 import { AgeClock, type Machine, type Stamp } from './age.js';
 import { kinds } from './kinds.js';
 import type { DurableLog } from './log/durable-log.js';
-import type { Operation, Ref } from './log/record.js';
+import type { Operation, PutOperation, Ref } from './log/record.js';
 import { Serial } from './log/serial.js';
+import type { CommitOptions } from './log/writer.js';
 import type { Spool } from './spool.js';
 import type { NewMessage } from './spooled-message.js';
 
@@ -14,7 +15,7 @@ export interface CommandFacts extends DeviceId {
   readonly messageId?: string | undefined;
 }
 
-/** Where a command stands. What was `started` in an earlier life of the process is reported as `unknown`. */
+/** Where a command stands. What is `started` and has no outcome is `unknown`, which counts as a fault. */
 export type CommandState =
   | { readonly state: 'open'; readonly attempts: number; readonly faults: number }
   | { readonly state: 'unknown'; readonly attempts: number; readonly faults: number }
@@ -26,12 +27,18 @@ export interface FinishedCommand {
   /** The handler crashed, hung or has a bug. */
   readonly fault: boolean;
   /** To be queued as telemetry in the same commit as the outcome. */
-  readonly reply?: Buffer | undefined;
+  readonly reply?: CommandReply | undefined;
 }
 
+/** Makes a message of what is to be said about a command; undefined when none can be made. */
+export type ReplyMessage = (
+  command: CommandFacts,
+  outcome: CommandOutcome,
+  reply: CommandReply,
+) => NewMessage | undefined;
+
 export interface LedgerOptions {
-  /** Makes a message of what a handler wants to reply. */
-  readonly replyMessage: (command: CommandFacts, reply: Buffer) => NewMessage;
+  readonly replyMessage: ReplyMessage;
   /** A settled command is forgotten after this. Default 24 h. */
   readonly retainMs?: number | undefined;
   /** So many are remembered at most; settled ones go first, the oldest first. Default 10 000. */
@@ -121,9 +128,9 @@ export class Ledger {
   }
 
   /** Resolves when it is on disk that a handler begins. Errors: `io`, `try-again`: then it must not. */
-  started(key: string, { handler, attempt }: { handler: string; attempt: number }): Promise<void> {
-    return this.#change(key, (entry) => {
-      const faults = 'faults' in entry.progress ? entry.progress.faults : 0;
+  async started(key: string, { handler, attempt }: { handler: string; attempt: number }): Promise<void> {
+    await this.#change(key, (entry) => {
+      const faults = faultsOf(entry.progress);
       return { ...entry, handler, progress: { is: 'started', attempts: attempt, faults } };
     });
   }
@@ -131,13 +138,26 @@ export class Ledger {
   /** Resolves when the outcome is on disk, and the reply with it. Errors: `io`, `try-again`. */
   async finished(key: string, { outcome, fault, reply }: FinishedCommand): Promise<void> {
     const command = this.#known.get(key)?.entry.command;
-    const message = command && reply !== undefined ? this.#options.replyMessage(command, reply) : undefined;
+    const message =
+      command && reply !== undefined ? this.#options.replyMessage(command, outcome, reply) : undefined;
     await this.#change(
       key,
       (entry) => ({ ...entry, progress: progressAfter(entry.progress, outcome, fault) }),
       message ? [this.spool.operation(message)] : [],
     );
     if (message) this.spool.arrived();
+  }
+
+  /**
+   * Accepts a command in the commit that keeps it for later, and returns what the kept item is called.
+   * Errors: `io`, `try-again`.
+   */
+  async accepted(key: string, kept: PutOperation): Promise<Ref> {
+    const outcome = { outcome: 'accept' } as const;
+    const decide = (entry: Entry): Entry => ({ ...entry, progress: { is: 'decided', outcome } });
+    const [ref] = await this.#change(key, decide, [kept], { essential: false });
+    if (!ref) throw new AgentError('bug', 'a command was accepted twice');
+    return ref;
   }
 
   /** The hub knows the outcome. Where nothing ran there is nothing to remember. */
@@ -148,8 +168,8 @@ export class Ledger {
     else await this.#settle(key);
   }
 
-  #settle(key: string): Promise<void> {
-    return this.#change(key, (entry) => {
+  async #settle(key: string): Promise<void> {
+    await this.#change(key, (entry) => {
       if (entry.progress.is !== 'decided') return entry;
       return { ...entry, progress: { is: 'settled', outcome: entry.progress.outcome } };
     });
@@ -173,24 +193,27 @@ export class Ledger {
     }
   }
 
-  async #change(
+  /** Returns what was put alongside. */
+  #change(
     key: string,
     change: (entry: Entry) => Entry,
     alongside: readonly Operation[] = [],
-  ): Promise<void> {
+    options: CommitOptions = { essential: true },
+  ): Promise<readonly Ref[]> {
     const known = this.#known.get(key);
     if (!known) throw new AgentError('bug', 'the ledger was told of a command that it never received');
-    await known.serial.run(async () => {
+    return known.serial.run(async () => {
       const changed = change(known.entry);
-      if (changed === known.entry) return;
+      if (changed === known.entry) return [];
       const entry = { ...changed, at: this.#age.stamp() };
       const put = { kind: kinds.command, value: [Buffer.from(JSON.stringify(entry))] };
       const old = known.ref ? [{ remove: known.ref }] : [];
-      const [ref] = await this.log.commit([{ put }, ...alongside, ...old], { essential: true });
+      const [ref, ...others] = await this.log.commit([{ put }, ...alongside, ...old], options);
       known.entry = entry;
       known.ref = ref;
       this.#known.delete(key);
       this.#known.set(key, known);
+      return others;
     });
   }
 
@@ -238,7 +261,7 @@ function stateOf(progress: Progress): CommandState {
     case 'released':
       return { state: 'open', attempts: progress.attempts, faults: progress.faults };
     case 'started':
-      return { state: 'unknown', attempts: progress.attempts, faults: progress.faults };
+      return { state: 'unknown', attempts: progress.attempts, faults: faultsOf(progress) };
     case 'decided':
     case 'settled':
       return { state: 'decided', outcome: progress.outcome };
@@ -250,4 +273,10 @@ function progressAfter(progress: Progress, outcome: CommandOutcome, fault: boole
   const attempts = 'attempts' in progress ? progress.attempts : 0;
   const faults = 'faults' in progress ? progress.faults : 0;
   return { is: 'released', attempts, faults: faults + (fault ? 1 : 0) };
+}
+
+/** With the run that nobody heard the end of. */
+function faultsOf(progress: Progress): number {
+  const faults = 'faults' in progress ? progress.faults : 0;
+  return progress.is === 'started' ? faults + 1 : faults;
 }

@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.js';
 import type { Log } from '../log.js';
+import { Inbox, type InboxOptions } from './inbox.js';
 import { Ledger, type LedgerOptions } from './ledger.js';
 import { DurableLog, type LogStats } from './log/durable-log.js';
 import type { Files } from './log/files.js';
@@ -10,6 +11,7 @@ export interface StoreOptions {
   directory: string;
   spool?: Omit<SpoolOptions, 'clock'> | undefined;
   ledger: Omit<LedgerOptions, 'clock'>;
+  inbox?: Omit<InboxOptions, 'clock' | 'replyMessage'> | undefined;
   log?: Log | undefined;
   clock?: Clock | undefined;
   /** Of the log's files. Default: an eighth of what may wait, between 1 and 4 MiB. */
@@ -22,6 +24,7 @@ export interface StoreOptions {
 export interface Store extends AsyncDisposable {
   readonly spool: Spool;
   readonly ledger: Ledger;
+  readonly inbox: Inbox;
   stats(): LogStats;
   /** Reads everything once; what is damaged is found, set aside and reported on the way. */
   verify(signal?: AbortSignal): Promise<{ readonly items: number; readonly damaged: number }>;
@@ -46,9 +49,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   try {
     const spool = await Spool.open(log, { ...options.spool, clock });
     const ledger = await Ledger.open(log, spool, { ...options.ledger, clock });
+    const { replyMessage } = options.ledger;
+    const inbox = await Inbox.open(log, spool, ledger, { replyMessage, ...options.inbox, clock });
     return {
       spool,
       ledger,
+      inbox,
       stats: () => log.stats(),
       verify: (signal) => log.verify(signal),
       close: () => log.close(),

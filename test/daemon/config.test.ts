@@ -27,8 +27,23 @@ function problems(text: string, file = '/etc/agent.toml'): string[] {
 test('an empty file is a complete configuration', () => {
   expect(parseConfig('', '/etc/agent.toml')).toEqual({
     hub: { connectionString: undefined, ca: undefined, tokenTtlMs: 3_600_000, idleTimeoutMs: 10_000 },
-    commands: { concurrency: 4, order: 'handler', timeoutMs: 45_000, unmatched: 'reject' },
+    commands: {
+      concurrency: 4,
+      order: 'handler',
+      unmatched: 'reject',
+      releaseDelay: { firstMs: 5000, mostMs: 50_000 },
+      dedupeMs: 86_400_000,
+    },
+    inbox: { retryDelay: { firstMs: 5000, mostMs: 600_000 }, maximumWaiting: 1000, maximumDead: 1000 },
     handlers: [],
+    handlerDirectories: {
+      paths: [],
+      rules: {
+        command: { timeoutMs: 45_000, order: 'handler', inbox: undefined },
+        method: { timeoutMs: 30_000, order: 'handler', inbox: undefined },
+        twin: { timeoutMs: 300_000, order: 'handler', inbox: undefined },
+      },
+    },
     spool: {
       directory: undefined,
       maximumBytes: 268_435_456,
@@ -49,7 +64,8 @@ test('the example names every key, and what is commented out in it can be used',
   const uncommented = example
     .replace(/^# connection_string = \{ (file|env).*\n/gm, '')
     .replace(/^# (?=\[\[|\w+ = )/gm, '');
-  const { hub, handlers } = parseConfig(uncommented, '/etc/agent.toml');
+  const { hub, handlers, handlerDirectories } = parseConfig(uncommented, '/etc/agent.toml');
+  expect(handlerDirectories.paths).toHaveLength(2);
   expect(hub.connectionString).toEqual({ from: 'credential', name: 'connection-string' });
   expect(handlers).toMatchObject([
     {
@@ -60,7 +76,19 @@ test('the example names every key, and what is commented out in it can be used',
       order: 'handler',
       exit: { '4': 'reject', '10-19': 'release' },
       onTimeout: 'release',
+      afterCrash: 'run',
+      reply: true,
+      cwd: '/var/lib/iothub-device',
     },
+    {
+      name: 'update',
+      form: 'program',
+      timeoutMs: 7_200_000,
+      inbox: { maximumAttempts: 3, maximumAgeMs: 86_400_000 },
+    },
+    { form: 'stream', exec: ['/etc/handlers/counter-stream.py'] },
+    { form: 'module', file: '/etc/handlers/reboot.mjs', on: 'method', match: { method: 'reboot' } },
+    { on: 'twin', match: { path: 'interval' }, exit: { '0': 202 } },
   ]);
   const schema = JSON.parse(await agentSchemaText()) as unknown;
   for (const key of propertyNames(schema)) expect(example).toMatch(new RegExp(`\\b${key}\\b`));
@@ -127,6 +155,47 @@ test('a handler has the timeout and order of all commands unless it has its own'
   ]);
 });
 
+test('a handler with an inbox has time, unless it is told otherwise', () => {
+  const text = `
+    [commands]
+    settle = "inbox"
+    [inbox]
+    max_attempts = 9
+    [[handlers]]
+    exec = ["a"]
+    [[handlers]]
+    exec = ["b"]
+    settle = "after"
+    [[handlers]]
+    exec = ["c"]
+    timeout = "3h"
+    max_age = "1h"`;
+  const { handlers, handlerDirectories } = parseConfig(text, 'agent.toml');
+  expect(handlers).toMatchObject([
+    { timeoutMs: 3_600_000, inbox: { maximumAttempts: 9, maximumAgeMs: 604_800_000 } },
+    { timeoutMs: 45_000, inbox: undefined },
+    { timeoutMs: 10_800_000, inbox: { maximumAttempts: 9, maximumAgeMs: 3_600_000 } },
+  ]);
+  expect(handlerDirectories.rules.command).toMatchObject({ timeoutMs: 3_600_000, inbox: {} });
+});
+
+test('methods and twins have their own time, and handler directories are relative to the file', () => {
+  const text = `
+    commands.handlers_dir = "handlers"
+    [[handlers]]
+    exec = ["a"]
+    on = "method"
+    [[handlers]]
+    module = "lib/b.mjs"
+    on = "twin"`;
+  const { handlers, handlerDirectories } = parseConfig(text, '/etc/iothub/agent.toml');
+  expect(handlers).toMatchObject([
+    { on: 'method', timeoutMs: 30_000 },
+    { name: 'b.mjs', on: 'twin', timeoutMs: 300_000, file: '/etc/iothub/lib/b.mjs' },
+  ]);
+  expect(handlerDirectories.paths).toEqual(['/etc/iothub/handlers']);
+});
+
 test('a connection string in the file is a secret from there on', () => {
   const { hub } = parseConfig('hub.connection_string = "HostName=h;SharedAccessKey=abcdefgh"', 'agent.toml');
   expect(JSON.stringify(hub)).not.toContain('abcdefgh');
@@ -152,11 +221,11 @@ timeout = 30
     '3:1: commands.concurency: unknown key; did you mean "concurrency"?',
     '4:3: commands.timeout: it has to lie between 100ms and 50s',
     '5:1: commands.unmatched: write "reject" or "release"',
-    '9:1: handlers[2].exec: it is missing',
+    '9:1: handlers[2].exec: it needs either exec = ["PROGRAM"] or module = "FILE"',
     '10:24: handlers[2].match.property.a: write a text or a list of texts',
     '10:35: handlers[2].match.bodi: unknown key; did you mean "body"?',
     '11:10: handlers[2].exit.300: an exit code is 0 to 255, or a range as "10-19"',
-    '11:26: handlers[2].exit.4: write "accept", "reject" or "release"',
+    '11:26: handlers[2].exit.4: write "accept", "reject" or "release", or the status of a method or twin',
     '12:1: handlers[2].timeout: write a duration as "500ms", "30s", "5m" or "1h30m"',
   ]);
 });
@@ -177,6 +246,32 @@ test.each([
   ['commands.timeout = "30"', '1:1: commands.timeout: a duration needs a unit: write 30s or 30ms'],
   ['commands.concurrency = 0', '1:1: commands.concurrency: it has to be at least 1'],
   ['commands.concurrency = 1.5', '1:1: commands.concurrency: write a whole number'],
+  ['commands.release_delay = "50s..5s"', '1:1: commands.release_delay: write the first and the longest'],
+  ['commands.release_delay = "5s..2m"', '1:1: commands.release_delay: it has to lie between 0s and 55s'],
+  [
+    '[[handlers]]\nexec=["a"]\nmodule="b"',
+    '2:1: handlers[1].exec: it needs either exec = ["PROGRAM"] or module = "FILE"',
+  ],
+  [
+    '[[handlers]]\nexec=["a"]\ntimeout="2m"',
+    '3:1: handlers[1].timeout: at most 50s, as the hub waits for 60 s',
+  ],
+  ['[[handlers]]\nexec=["a"]\nmax_age="2d"', '3:1: handlers[1].max_age: only with settle = "inbox"'],
+  [
+    '[[handlers]]\nexec=["a"]\non="method"\ntimeout="6m"',
+    '4:1: handlers[1].timeout: at most 5m: no caller waits longer',
+  ],
+  [
+    '[[handlers]]\nexec=["a"]\non="method"\nsettle="inbox"',
+    '4:1: handlers[1].settle: only with on = "command"',
+  ],
+  [
+    '[[handlers]]\nexec=["a"]\non="twin"\nmatch.method="x"',
+    '4:1: handlers[1].match.method: on = "twin" has path, body, device_id',
+  ],
+  ['[[handlers]]\nexec=["a"]\nexit.3=202', '3:1: handlers[1].exit.3: a command has an outcome'],
+  ['[[handlers]]\nmodule="a"\nexit.3="accept"', '3:1: handlers[1].exit: only for a program'],
+  ['[[handlers]]\nmodule="a"\ncwd="/"', '3:1: handlers[1].cwd: a module runs inside the agent'],
   ['hub.connection_string = { vault = "x" }', '1:1: hub.connection_string: write { credential = "NAME" }'],
   ['hub.token_ttl = "1s"', '1:1: hub.token_ttl: it has to lie between 1m and 365d'],
   ['[log]\nlevel = "loud"', '2:1: log.level: write "error", "warn"'],

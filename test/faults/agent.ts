@@ -92,7 +92,7 @@ export class TestAgent implements AsyncDisposable {
       log: setup.log,
       clock: setup.clock,
       ledger: {
-        replyMessage: (command, body) => {
+        replyMessage: (command, _outcome, { body }) => {
           const messageId = `reply-${String(++replies)}-to-${command.messageId ?? ''}`;
           const message = { messageId, correlationId: command.messageId, properties: {}, body };
           return { deviceId, messageId, encoded: encode(message) };

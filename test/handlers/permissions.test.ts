@@ -118,8 +118,9 @@ describe('a handler directory', () => {
     script('#!/bin/sh\n', { dir: join(lib, 'command.d'), name: 'update.py' });
     script('export default 1', { dir: join(lib, 'method.d'), name: 'rebootNow.mjs', mode: 0o644 });
     script('#!/usr/bin/env node\n', { dir: join(lib, 'twin.d'), name: 'telemetryInterval.js' });
-    const { found, refused } = listHandlers([etc, lib, join(etc, 'none')]);
-    expect(found).toEqual([
+    const { found, passedOver } = listHandlers([etc, lib, join(etc, 'none')]);
+    expect(found.map(({ refused }) => refused)).toEqual([undefined, undefined, undefined, undefined]);
+    expect(found).toMatchObject([
       {
         name: 'command.d/restart',
         on: 'command',
@@ -149,8 +150,8 @@ describe('a handler directory', () => {
         match: { path: 'telemetryInterval' },
       },
     ]);
-    expect(refused).toEqual([
-      { file: join(lib, 'command.d/restart.sh'), why: `${join(etc, 'command.d/restart')} goes before it` },
+    expect(passedOver).toEqual([
+      { file: join(lib, 'command.d/restart.sh'), by: join(etc, 'command.d/restart') },
     ]);
   });
 
@@ -179,11 +180,13 @@ describe('a handler directory', () => {
     script('#!/bin/sh\n', { dir: commands, name: 'good' });
     symlinkSync('good', join(commands, 'alias'));
     linkSync(join(commands, 'good'), join(commands, 'twice'));
-    const { found, refused } = listHandlers([dir]);
-    expect(found.map(({ name }) => name)).toEqual(['command.d/alias', 'command.d/good', 'command.d/twice']);
+    const { found } = listHandlers([dir]);
     expect(
-      Object.fromEntries(refused.map(({ file, why }) => [file.slice(commands.length + 1), why])),
+      Object.fromEntries(found.map(({ file, refused }) => [file.slice(commands.length + 1), refused])),
     ).toEqual({
+      alias: undefined,
+      good: undefined,
+      twice: undefined,
       plain: expect.stringContaining('not executable'),
       open: expect.stringContaining('writable by everyone'),
       folder: 'it is not a file',

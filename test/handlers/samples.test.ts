@@ -26,8 +26,8 @@ function installed(): string {
 }
 
 async function handlersOf(directory: string, cwd: string): Promise<Handler[]> {
-  const { found, refused } = listHandlers([directory]);
-  expect(refused).toEqual([]);
+  const { found } = listHandlers([directory]);
+  expect(found.map(({ refused }) => refused).filter((why) => why !== undefined)).toEqual([]);
   return Promise.all(
     found
       .filter(({ file }) => !file.endsWith('.ts')) // Node 20 cannot import it; its code is tested below

@@ -19,8 +19,8 @@ async function openLedger(disk = new FakeDisk(), options: Partial<LedgerOptions>
   const log = await openLog(disk, clock ? { clock } : {});
   const spool = await Spool.open(log);
   const ledger = await Ledger.open(log, spool, {
-    replyMessage: ({ deviceId, messageId }, reply) =>
-      message(`reply to ${messageId ?? '?'}`, { deviceId, encoded: reply }),
+    replyMessage: ({ deviceId, messageId }, { outcome }, { body }) =>
+      message(`${outcome} ${messageId ?? '?'}`, { deviceId, encoded: body }),
     ...(clock && { machine: clock }),
     ...options,
   });
@@ -65,7 +65,7 @@ test('a command whose handler had begun when the process ended is unknown', asyn
   await ledger.received('k', command);
   await ledger.started('k', run);
   await using opened = await openLedger(disk.afterPowerCut());
-  expect(await opened.ledger.received('k', command)).toEqual({ state: 'unknown', attempts: 1, faults: 0 });
+  expect(await opened.ledger.received('k', command)).toEqual({ state: 'unknown', attempts: 1, faults: 1 });
   await opened.ledger.started('k', { handler: 'restart', attempt: 2 });
   await opened.ledger.finished('k', accept);
   expect(await opened.ledger.received('k', command)).toMatchObject({ state: 'decided' });
@@ -105,14 +105,14 @@ test('outcome and reply are stored together or not at all, wherever the power is
     await ledger.started('k', run);
     const before = disk.trace.length;
     disk.fault = () => (disk.trace.length - before >= call ? 'power cut' : undefined);
-    const finished = await ledger.finished('k', { ...accept, reply: Buffer.from('done') }).then(
+    const finished = await ledger.finished('k', { ...accept, reply: { body: Buffer.from('done') } }).then(
       () => true,
       () => false,
     );
     await using opened = await openLedger(disk.afterPowerCut());
     const { state } = await opened.ledger.received('k', command);
     const waiting = await replies(opened.spool);
-    expect(waiting).toEqual(state === 'decided' ? ['reply to m1: done'] : []);
+    expect(waiting).toEqual(state === 'decided' ? ['accept m1: done'] : []);
     if (finished) {
       expect(state).toBe('decided');
       break;

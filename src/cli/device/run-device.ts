@@ -7,16 +7,26 @@ import type { AgentState } from '../../agent/state.js';
 import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
 import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
+import type { HandlerSurroundings } from '../../daemon/handlers.js';
+import { AgentError } from '../../errors.js';
+import type { HandlerTelemetry } from '../../handlers/contract.js';
+import type { Handler } from '../../handlers/handler.js';
+import { replyMessage, telemetryOf } from '../../handlers/reply-message.js';
 import type { Log } from '../../log.js';
+import { messageBytes } from '../../message-size.js';
+import { hubLimits, type CommandOutcome, type CommandReply } from '../../model.js';
 import type { CommandFacts } from '../../store/ledger.js';
-import type { NewMessage } from '../../store/spooled-message.js';
+import type { Spool } from '../../store/spool.js';
 import { openStore, type StoreOptions } from '../../store/store.js';
 import type { Io } from '../io.js';
 import type { DeviceHub } from './hub.js';
 
 export interface RunJob {
-  handling: Omit<DispatcherOptions, 'log' | 'clock' | 'ledger'>;
-  store: Pick<StoreOptions, 'directory' | 'spool'>;
+  handling: Omit<DispatcherOptions, 'handlers' | 'log' | 'clock' | 'ledger' | 'inbox'>;
+  makeHandlers: (surroundings: HandlerSurroundings) => Promise<readonly Handler[]>;
+  store: Pick<StoreOptions, 'directory' | 'spool' | 'inbox'>;
+  /** How long outcomes of commands are remembered. */
+  dedupeMs: number;
 }
 
 /** Messages that may be unanswered at once: with batches, a few transfers. */
@@ -30,11 +40,13 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const { log, clock } = hub;
   await using store = await openStore({
     ...job.store,
-    ledger: { replyMessage: (command, body) => replyMessage(hub, command, body) },
+    ledger: { replyMessage: (...facts) => replyOf(hub, ...facts), retainMs: job.dedupeMs },
     log,
     clock,
   });
-  await using dispatcher = createDispatcher({ ...job.handling, ledger: store.ledger, clock, log });
+  const handlers = await job.makeHandlers({ log, clock, send: senderOf(hub, store.spool) });
+  const { ledger, inbox } = store;
+  await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
   const outbox = new SpoolOutbox(store.spool, { clock, log });
   let drained: Promise<void> | undefined;
   io.stop.addEventListener('abort', () => {
@@ -70,12 +82,36 @@ async function allEnded(works: readonly Promise<void>[]): Promise<void> {
   await Promise.all(works);
 }
 
-/** What a handler answers goes out as telemetry that points at its command. */
-function replyMessage(hub: DeviceHub, command: CommandFacts, body: Buffer): NewMessage {
-  const messageId = ulid();
+/** What is said about a command, in the spool: an outcome is worth more than what is said about it, so nothing is thrown. */
+function replyOf(hub: DeviceHub, command: CommandFacts, ...said: [CommandOutcome, CommandReply]) {
   const { deviceId, moduleId } = command;
-  const encoded = hub.encode({ messageId, correlationId: command.messageId, properties: {}, body });
-  return { deviceId, moduleId, messageId, encoded };
+  try {
+    const message = replyMessage(ulid(), command, ...said);
+    return { deviceId, moduleId, messageId: message.messageId, encoded: hub.encode(message) };
+  } catch (error) {
+    hub.log.error('a reply could not be made of what a handler answered', {
+      message: command.messageId,
+      error,
+    });
+    return undefined;
+  }
+}
+
+/** What a module's `send` does: it resolves when the message is on disk. */
+function senderOf(hub: DeviceHub, spool: Spool): (message: HandlerTelemetry) => Promise<void> {
+  const { deviceId, moduleId } = hub.identity;
+  return async (sent) => {
+    const message = telemetryOf(ulid(), sent);
+    const bytes = messageBytes(message);
+    if (bytes > hubLimits.telemetryBytes) {
+      throw new AgentError(
+        'data',
+        `the message has ${bytes} bytes; the hub takes ${hubLimits.telemetryBytes}`,
+      );
+    }
+    const { messageId } = message;
+    await spool.append([{ deviceId, moduleId, messageId, encoded: hub.encode(message) }]);
+  };
 }
 
 /** Says what the agent does, and from the fourth failure on only every so often. */

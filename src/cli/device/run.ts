@@ -9,6 +9,7 @@ import {
   type ConnectionFlags,
   type IdentityFlags,
 } from '../identity-options.js';
+import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { storeDirectory } from '../state-directory.js';
@@ -57,20 +58,23 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
 
   const { deviceHub } = await import('./hub.js');
   const { runDevice } = await import('./run-device.js');
+  const { placeHandlers } = await import('../../daemon/handlers.js');
   const { programHandler } = await import('../../handlers/program.js');
-  const { hub, commands, handlers, shutdown } = config;
+  const { hub, commands, shutdown, inbox } = config;
   // Named by hand for this run, so whether others could change it is not asked.
-  const one = (file: string) =>
-    programHandler({ name: file, file, args, timeoutMs: commands.timeoutMs, checkPermissions: false });
-  const configured = handlers.map(({ exec: [file, ...rest], ...handler }) =>
-    programHandler({ ...handler, file, args: rest }),
-  );
+  const one = (file: string) => programHandler({ name: file, file, args, checkPermissions: false });
+  const makeHandlers = async (surroundings: HandlerSurroundings) => {
+    if (flags.exec !== undefined) return [one(flags.exec)];
+    return (await placeHandlers(config, surroundings)).map(({ handler, refused }) => {
+      if (refused !== undefined)
+        log.error('a handler is refused', { handler: handler.name, reason: refused });
+      return handler;
+    });
+  };
   await runDevice(io, await deviceHub(identity, { ...flags, ...hub, ca: flags.ca ?? hub.ca, log }), {
-    handling: {
-      ...commands,
-      ...shutdown,
-      handlers: flags.exec === undefined ? configured : [one(flags.exec)],
-    },
-    store: { directory: storeDirectory(io, identity, config.spool.directory), spool: config.spool },
+    handling: { ...commands, ...shutdown },
+    makeHandlers,
+    store: { directory: storeDirectory(io, identity, config.spool.directory), spool: config.spool, inbox },
+    dedupeMs: commands.dedupeMs,
   });
 }

@@ -1,0 +1,202 @@
+import type { Clock } from '../clock.js';
+import type { Log } from '../log.js';
+import type { Command, CommandOutcome, CommandReply } from '../model.js';
+import type { CommandEvent } from './contract.js';
+import type { Answer, Handler, Order } from './handler.js';
+import { laneOf } from './lane.js';
+import { outcomeOf, replyTo } from './outcome.js';
+import type { Runner } from './runner.js';
+import { Lanes, Limit } from './slots.js';
+
+/**
+ * What the inbox remembers of a command that the hub was told is done, until a handler has done it: taken, begun,
+ * then put back or finished. Each call resolves when its fact is on disk; what cannot be recorded does not happen.
+ */
+export interface CommandInbox {
+  /** Keeps the command and accepts it in the ledger, in one write. `try-again` when the inbox is full. */
+  take(key: string, command: Command, handler: string): Promise<void>;
+  /** What is not finished, oldest first. */
+  waiting(): Iterable<WaitingCommand>;
+  /** A run begins. Resolves to the command with its body. */
+  began(id: string): Promise<CommandEvent>;
+  /** It is to be run once more. */
+  postponed(id: string, why: Postponement): Promise<void>;
+  /** It is done, or, after a reject, given up and kept for people to look at. */
+  finished(id: string, outcome: FinalOutcome, reply: CommandReply | undefined): Promise<void>;
+  /** Calls `listener` when something came in or is to be tried again at once. */
+  onArrival(listener: () => void): Disposable;
+}
+
+export interface Postponement {
+  /**
+   * `attempt`: its handler said "later" or failed, which may happen so often. `installation`: it could not be run,
+   * which is no fault of the command. `stopping`: the agent ended; it is run as soon as there is one again.
+   */
+  by: 'attempt' | 'installation' | 'stopping';
+  reason?: string | undefined;
+}
+
+export type FinalOutcome = Exclude<CommandOutcome, { outcome: 'release' }>;
+
+export interface WaitingCommand {
+  readonly id: string;
+  /** All but the body. */
+  readonly command: Omit<CommandEvent, 'event' | 'body'>;
+  /** That took it. */
+  readonly handler: string;
+  /** `unknown`: it had begun when the agent ended. */
+  readonly state: 'waiting' | 'unknown';
+  /** Runs that were begun. */
+  readonly attempts: number;
+  /** Of which ended in "later" or failed; with the unknown one. */
+  readonly failures: number;
+  /** Why it is not done yet. */
+  readonly reason: string | undefined;
+  /** Until it is to be tried again; 0 or less: now. */
+  readonly dueInMs: number;
+  /** Since it was taken. */
+  readonly ageMs: number;
+  /** Since it was taken its sender's time for it has run out. */
+  readonly isExpired: boolean;
+}
+
+export interface InboxWorkerOptions {
+  inbox: CommandInbox;
+  /** The handler of commands that has this name. */
+  findHandler: (name: string) => Handler | undefined;
+  runner: Runner;
+  concurrency: number;
+  order: Order;
+  clock: Clock;
+  log: Log;
+}
+
+/** When the inbox cannot be read or written; the disk may recover. */
+const troubleDelayMs = 10_000;
+/** A timer may be late, never early by much; and a clock that is set does not matter for longer than this. */
+const longestSleepMs = 60_000;
+
+/** Runs what waits in the inbox until the runner stops, then resolves when nothing runs. */
+export async function workInbox(options: InboxWorkerOptions): Promise<void> {
+  const { inbox, runner, clock, log } = options;
+  const worker = new InboxWorker(options);
+  const { stopping } = runner;
+  let arrived = new AbortController();
+  using _subscription = inbox.onArrival(() => {
+    arrived.abort();
+  });
+  while (!stopping.aborted) {
+    arrived = new AbortController();
+    const sleepMs = Math.min(worker.startDue(), longestSleepMs);
+    await clock.sleep(sleepMs, AbortSignal.any([arrived.signal, stopping])).catch(() => undefined);
+  }
+  log.debug('the inbox rests');
+  await worker.ended();
+}
+
+class InboxWorker {
+  readonly #options: InboxWorkerOptions;
+  readonly #lanes = new Lanes();
+  readonly #limit: Limit;
+  readonly #inHand = new Map<string, Promise<void>>();
+
+  constructor(options: InboxWorkerOptions) {
+    this.#options = options;
+    this.#limit = new Limit(options.concurrency);
+  }
+
+  /** Takes in hand what is due. Returns how long nothing else will be, milliseconds. */
+  startDue(): number {
+    let nextMs = Infinity;
+    for (const waiting of this.#options.inbox.waiting()) {
+      if (this.#inHand.has(waiting.id)) continue;
+      if (waiting.dueInMs > 0) nextMs = Math.min(nextMs, waiting.dueInMs);
+      else this.#takeInHand(waiting);
+    }
+    return nextMs;
+  }
+
+  async ended(): Promise<void> {
+    await Promise.all(this.#inHand.values());
+  }
+
+  #takeInHand(waiting: WaitingCommand): void {
+    const { clock, runner, log } = this.#options;
+    const work = this.#handle(waiting)
+      .catch(async (error: unknown) => {
+        log.error('a command of the inbox could not be worked on', { id: waiting.id, error });
+        await clock.sleep(troubleDelayMs, runner.stopping).catch(() => undefined);
+      })
+      .finally(() => {
+        this.#inHand.delete(waiting.id);
+      });
+    this.#inHand.set(waiting.id, work);
+  }
+
+  async #handle(waiting: WaitingCommand): Promise<void> {
+    const { inbox, runner, order, findHandler, log } = this.#options;
+    const { command, id } = waiting;
+    const handler = findHandler(waiting.handler);
+    const givenUp = reasonToGiveUp(waiting, handler);
+    if (givenUp !== undefined) {
+      await this.#finish(waiting, { outcome: 'reject', reason: givenUp }, handler, {});
+      return;
+    }
+    if (handler === undefined) {
+      const reason = `there is no handler called ${waiting.handler}`;
+      log.warn('a command of the inbox waits', { message: command.messageId, id, reason });
+      await inbox.postponed(id, { by: 'installation', reason });
+      return;
+    }
+    using _turn = await this.#lanes.enter(laneOf(handler.order ?? order, handler, command, id));
+    using _place = await this.#limit.enter();
+    if (runner.stopping.aborted) return;
+
+    const event = await inbox.began(id);
+    const answer = await runner.run(handler, event, waiting.attempts + 1, handler.timeoutMs);
+    const outcome = outcomeOf(answer, handler);
+    if (outcome.outcome !== 'release') await this.#finish(waiting, outcome, handler, answer);
+    else await this.#postpone(waiting, handler, answer);
+  }
+
+  async #postpone(waiting: WaitingCommand, handler: Handler, answer: Answer): Promise<void> {
+    const { decidedBy, reason } = answer;
+    const by = decidedBy === 'handler' || decidedBy === 'fault' ? 'attempt' : decidedBy;
+    const failures = waiting.failures + 1;
+    if (by === 'attempt' && failures >= (handler.inbox?.maximumAttempts ?? Infinity)) {
+      const why = `given up after ${failures} attempts: ${reason ?? 'later'}`;
+      await this.#finish(waiting, { outcome: 'reject', reason: why }, handler, answer);
+    } else {
+      await this.#options.inbox.postponed(waiting.id, { by, reason });
+    }
+  }
+
+  async #finish(
+    { id, command, handler: taker }: WaitingCommand,
+    outcome: FinalOutcome,
+    handler: Handler | undefined,
+    answer: Partial<Answer>,
+  ): Promise<void> {
+    const { log, inbox } = this.#options;
+    const facts = { handler: handler?.name ?? taker, message: command.messageId, id };
+    const reply = replyTo(outcome, handler ?? { replies: 'always' }, answer, (bytes) => {
+      log.error('the reply is too large: it goes out cut', { ...facts, bytes });
+    });
+    await inbox.finished(id, outcome, reply);
+    if (outcome.outcome === 'accept') log.debug('a command of the inbox is done', facts);
+    else log.warn('a command of the inbox is given up', { ...facts, reason: outcome.reason });
+  }
+}
+
+function reasonToGiveUp(waiting: WaitingCommand, handler: Handler | undefined): string | undefined {
+  const { state, failures, ageMs, isExpired, reason } = waiting;
+  const { maximumAttempts = Infinity, maximumAgeMs = Infinity } = handler?.inbox ?? {};
+  const last = reason === undefined ? '' : `: ${reason}`;
+  if (state === 'unknown' && handler?.afterCrash === 'reject')
+    return 'the agent ended while its handler ran; what it did is unknown';
+  if (state === 'unknown' && failures >= maximumAttempts)
+    return `given up after ${failures} attempts: the agent ended while its handler ran`;
+  if (isExpired) return `its time has run out${last}`;
+  if (ageMs > maximumAgeMs) return `it waited too long${last}`;
+  return undefined;
+}

@@ -1,0 +1,16 @@
+import type { DeviceId, Properties } from '../model.js';
+import type { Handler, Order } from './handler.js';
+
+/** The lane (see `Lanes`) of a command: what is in one lane happens one after the other. `id` is a lane of its own. */
+export function laneOf(
+  order: Order,
+  handler: Pick<Handler, 'name'>,
+  { deviceId, moduleId = '', properties }: DeviceId & { properties: Properties },
+  id: string,
+): string {
+  if (order === 'handler') return `command ${handler.name}`;
+  if (order === 'device') return `device ${deviceId}/${moduleId}`;
+  if (order === 'none') return `alone ${id}`;
+  const value = Object.hasOwn(properties, order.key) ? properties[order.key] : undefined;
+  return value === undefined ? `alone ${id}` : `key ${value}`;
+}
