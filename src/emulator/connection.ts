@@ -134,7 +134,7 @@ export class ClientConnection implements DeviceOwner {
     }
     const concerned =
       filter.link === undefined && filter.direction === undefined && filter.deviceId === undefined
-        ? matches({ ...filter }, { connection: this.number })
+        ? matches(filter, { connection: this.number })
         : links.length > 0;
     if (!concerned) return 0;
     if (ending.act === 'end') {
@@ -153,7 +153,7 @@ export class ClientConnection implements DeviceOwner {
     const [link] = [...this.#links].find(([, open]) => open.context === context) ?? [];
     const error = faultError(fault, this.#hub.now());
     if (fault.act === 'detach' && link) this.#detach(link, error);
-    else if (fault.act === 'end' && link) link.session.end(error);
+    else if (fault.act === 'end' && link) this.#endSession(link.session, error);
     else this.#endConnection(fault);
     return true;
   }
