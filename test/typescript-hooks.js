@@ -1,21 +1,22 @@
-import { readFile } from 'node:fs/promises';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+
 import ts from 'typescript';
 
-export async function resolve(specifier, context, next) {
-  try {
-    return await next(specifier, context);
-  } catch (error) {
-    if (error.code !== 'ERR_MODULE_NOT_FOUND' || !specifier.endsWith('.js')) throw error;
-    return next(specifier.replace(/\.js$/, '.ts'), context);
-  }
+// Both ways of registering hooks take these: where `next` answers with a promise, it is handed on.
+
+export function resolve(specifier, context, next) {
+  const isRelative = /^\.\.?\//.test(specifier) && context.parentURL !== undefined;
+  const source = specifier.replace(/\.js$/, '.ts');
+  const found = isRelative && source !== specifier && existsSync(new URL(source, context.parentURL));
+  return next(found ? source : specifier, context);
 }
 
-export async function load(url, context, next) {
+export function load(url, context, next) {
   if (!url.endsWith('.ts')) return next(url, context);
-  const source = await readFile(fileURLToPath(url), 'utf8');
-  const { outputText } = ts.transpileModule(source, {
-    fileName: fileURLToPath(url),
+  const fileName = fileURLToPath(url);
+  const { outputText } = ts.transpileModule(readFileSync(fileName, 'utf8'), {
+    fileName,
     compilerOptions: {
       target: ts.ScriptTarget.ES2022,
       module: ts.ModuleKind.ESNext,
