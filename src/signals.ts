@@ -19,3 +19,25 @@ export function anyOf(...sources: readonly AbortSignal[]): AbortSignal & Disposa
   if (sources.some(({ aborted }) => aborted)) onAbort();
   return Object.assign(controller.signal, { [Symbol.dispose]: unlink });
 }
+
+/** Resolves when the signal is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else
+      signal.addEventListener('abort', () => {
+        resolve();
+      });
+  });
+}
+
+/** A promise that rejects with the signal's reason when it is aborted; before that it is pending. */
+export function rejectionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const onAbort = () => {
+      reject(signal.reason as Error);
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort);
+  });
+}

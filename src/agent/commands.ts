@@ -3,7 +3,7 @@ import type { DeliveredCommand } from '../amqp/command-link.js';
 import type { Dispatcher } from '../handlers/dispatch.js';
 import type { Log } from '../log.js';
 import type { CommandOutcome } from '../model.js';
-import { anyOf } from '../signals.js';
+import { aborted, anyOf } from '../signals.js';
 
 /**
  * Gives every command that the hub delivers to the dispatcher and the hub its outcome, for as long as the session
@@ -59,14 +59,4 @@ function outcomeOf(decision: CommandOutcome): CommandOutcome {
   return decision.outcome === 'accept'
     ? { outcome: 'accept' }
     : { outcome: decision.outcome, reason: decision.reason };
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else
-      signal.addEventListener('abort', () => {
-        resolve();
-      });
-  });
 }
