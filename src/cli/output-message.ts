@@ -80,7 +80,11 @@ export function messageLine(message: ReceivedMessage, { exact = false } = {}): P
 
 type BodyKey = 'body' | 'bodyText' | 'bodyBase64';
 
-function bodyMember({ body, contentType }: MessageFields, exact: boolean): [BodyKey, string] {
+/** How a body stands in JSON: its key, and its value as text, put in as it was written. */
+export function bodyMember(
+  { body, contentType }: Pick<MessageFields, 'body' | 'contentType'>,
+  exact: boolean,
+): [BodyKey, string] {
   if (!isUtf8(body)) return ['bodyBase64', JSON.stringify(body.toString('base64'))];
   const text = body.toString('utf8');
   const isShown = !exact || (jsonOnOneLine(text) === text && text.trim() === text);

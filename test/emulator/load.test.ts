@@ -1,6 +1,5 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import rhea from 'rhea';
 import type { EventContext } from 'rhea';
 import { expect, test } from 'vitest';
@@ -46,7 +45,7 @@ test(
 );
 
 test('1 000 connections come and go without a trace', { timeout: 120_000 }, async () => {
-  const child = fork(join(import.meta.dirname, '../fixtures/emulator-process.js'), { execArgv: [] });
+  const child = fork(new URL('../fixtures/emulator-process.js', import.meta.url), { execArgv: [] });
   const [hub] = (await once(child, 'message')) as [{ port: number; ca: string; key: string }];
   const resource = `localhost:${hub.port}/devices/d`;
   const cycle = async (): Promise<void> => {

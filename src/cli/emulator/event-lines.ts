@@ -1,5 +1,7 @@
 import type { RecordEntry } from '../../emulator/record.js';
 import { visible } from '../../visible.js';
+import { jsonOnOneLine } from '../json-text.js';
+import { bodyForPeople, bodyMember } from '../output-message.js';
 
 /** An event as one line for people: time, what, who, and what matters of it. */
 export function eventText(entry: RecordEntry): string {
@@ -10,13 +12,25 @@ export function eventText(entry: RecordEntry): string {
 /** An event as one line of JSON; a body stands under `body`, `bodyText` or `bodyBase64`, by what it is. */
 export function eventJson(entry: RecordEntry): string {
   const { at, ...facts } = entry;
-  const shown: Record<string, unknown> = { time: new Date(at).toISOString() };
-  for (const [name, value] of Object.entries(facts)) {
-    if (name === 'body' && Buffer.isBuffer(value)) {
-      Object.assign(shown, bodyField(value, 'contentType' in facts ? facts.contentType : undefined));
-    } else shown[name] = Buffer.isBuffer(value) ? value.toString('base64') : value;
-  }
-  return JSON.stringify(shown);
+  const shown = { time: new Date(at).toISOString(), ...facts, body: undefined };
+  const head = JSON.stringify(shown, (_name, value: unknown) => (isBytes(value) ? base64(value) : value));
+  if (!('body' in entry)) return jsonOnOneLine(head);
+  const [key, body] = bodyMember(entry, false);
+  return jsonOnOneLine(`${head.slice(0, -1)},"${key}":${body}}`);
+}
+
+interface Bytes {
+  type: 'Buffer';
+  data: number[];
+}
+
+/** What a Buffer has become when JSON.stringify shows it. */
+function isBytes(value: unknown): value is Bytes {
+  return typeof value === 'object' && value !== null && 'type' in value && value.type === 'Buffer';
+}
+
+function base64({ data }: Bytes): string {
+  return Buffer.from(data).toString('base64');
 }
 
 function words(entry: RecordEntry): string[] {
@@ -75,27 +89,6 @@ function outcome(value: { outcome: string; condition?: string | undefined }): st
 
 function preview(body: Buffer): string {
   const most = 100;
-  const text = body.subarray(0, most).toString('utf8');
-  return body.length > most ? `${text}… (${body.length} bytes)` : text;
-}
-
-function bodyField(body: Buffer, contentType: string | undefined): object {
-  const text = utf8(body);
-  if (text === undefined) return { bodyBase64: body.toString('base64') };
-  if (contentType?.toLowerCase().startsWith('application/json') === true) {
-    try {
-      return { body: JSON.parse(text) as unknown };
-    } catch {
-      // It says JSON and is not; text, then.
-    }
-  }
-  return { bodyText: text };
-}
-
-function utf8(bytes: Buffer): string | undefined {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return undefined;
-  }
+  const text = bodyForPeople(body);
+  return text.length > most ? `${text.slice(0, most)}… (${body.length} bytes)` : text;
 }
