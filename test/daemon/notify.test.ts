@@ -7,7 +7,7 @@ import { describe, expect, test, vi } from 'vitest';
 
 import { createNotifier, feedWatchdog } from '../../src/daemon/notify.js';
 import { silentLog, type Log } from '../../src/log.js';
-import { Folder } from '../cli/tool.js';
+import { Folder, ToolProcess } from '../cli/tool.js';
 
 const hasNotify = existsSync('/usr/bin/systemd-notify') || existsSync('/bin/systemd-notify');
 const hasAnalyze = existsSync('/usr/bin/systemd-analyze') || existsSync('/bin/systemd-analyze');
@@ -112,3 +112,33 @@ test.skipIf(!hasAnalyze)('the unit is exposed no more than 1.5 of 10', async () 
   const { stdout } = await promisify(execFile)('systemd-analyze', args);
   expect(Number(/Overall exposure level.*: ([\d.]+)/.exec(stdout)?.[1])).toBeLessThanOrEqual(1.5);
 });
+
+test.skipIf(!hasNotify)(
+  'an agent as a unit is ready before the hub answers, says how it fares, and that it stops',
+  async () => {
+    await using folder = await Folder.make();
+    await using systemd = await listen(folder);
+    const script = await folder.script('handler', 'cat >/dev/null; env > environment');
+    await using agent = new ToolProcess('iothub-device', ['run', '--exec', script], {
+      cwd: folder.path,
+      env: {
+        IOTHUB_DEVICE_CONNECTION_STRING: 'HostName=127.0.0.1:1;DeviceId=dev1;SharedAccessKey=AAAA',
+        XDG_STATE_HOME: folder.path,
+        NOTIFY_SOCKET: systemd.path,
+        WATCHDOG_USEC: '600000',
+      },
+    });
+    await vi.waitFor(
+      () => {
+        expect(systemd.heard().join('\n')).toMatch(
+          /offline: 127\.0\.0\.1:1 refused the connection .*; 0 messages kept/,
+        );
+        expect(systemd.heard()).toContain('WATCHDOG=1');
+      },
+      { timeout: 20_000 },
+    );
+    expect(systemd.heard()[0]).toBe('READY=1|STATUS=starting');
+    agent.kill('SIGTERM');
+    expect((await agent.ended()).code).toBe(0);
+  },
+);

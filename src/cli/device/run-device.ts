@@ -8,6 +8,8 @@ import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
 import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
+import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
+import { UnitStatus } from '../../daemon/unit-status.js';
 import { AgentError } from '../../errors.js';
 import type { HandlerTelemetry } from '../../handlers/contract.js';
 import type { Handler } from '../../handlers/handler.js';
@@ -48,6 +50,15 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
   const outbox = new SpoolOutbox(store.spool, { clock, log });
+  const notifier = createNotifier(io.env, log);
+  const { deviceId } = hub.identity;
+  using unit = new UnitStatus(notifier, clock, () => ({
+    device: deviceId,
+    waiting: store.spool.stats().waiting.count,
+  }));
+  using _watchdog = feedWatchdog(notifier, () => unit.isProgressing);
+  const say = stateLog(log, deviceId);
+  void unit.ready();
   let drained: Promise<void> | undefined;
   io.stop.addEventListener('abort', () => {
     drained = dispatcher.drain(io.now);
@@ -71,7 +82,10 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     abandon: io.now,
     clock,
     log,
-    onState: stateLog(log, hub.identity.deviceId),
+    onState: (state) => {
+      say(state);
+      unit.moved(state);
+    },
   });
   await drained;
 }
