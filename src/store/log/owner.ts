@@ -18,7 +18,8 @@ import { diskFiles, removeQuietly } from './files.js';
  * - accepted (or it would be, were its queue not full): its process lives. Whoever was looking withdraws.
  *
  * Of two that start together, the one that binds last sees the other when it looks; so both may withdraw, but never
- * do both stay. Each tries again after a random pause, a few times.
+ * do both stay. (A socket that is bound but does not listen yet refuses, and its file is removed; whose it is looks
+ * afterwards, finds the other, and withdraws.) Each tries again after a random pause, a few times.
  *
  * Why not a lock file with a pid: after a crash it is stale, and a pid names another process after a reboot or in
  * another container; start time and boot id mend the first, not the second. Why not an abstract socket: it belongs
