@@ -50,6 +50,11 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'print a SAS token',
         load: async () => (await import('./device/sas.js')).sasCommand,
       },
+      {
+        name: 'unit',
+        summary: 'print the systemd unit of this installation',
+        load: async () => (await import('./device/unit.js')).unitCommand,
+      },
     ],
   },
   'iothub-service': {

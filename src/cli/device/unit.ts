@@ -1,0 +1,41 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { Subcommand } from '../help.js';
+import type { Io } from '../io.js';
+
+interface UnitFlags {
+  config: string;
+}
+
+/** `iothub-device unit`: the systemd unit for this installation. */
+export function unitCommand(io: Io): Subcommand {
+  return new Subcommand('unit')
+    .description(
+      'Print a systemd unit that runs the agent of this installation, hardened and with a watchdog.',
+    )
+    .examples(
+      'iothub-device unit | sudo tee /etc/systemd/system/iothub-device.service',
+      'sudo systemctl daemon-reload && sudo systemctl enable --now iothub-device',
+    )
+    .exits('ok', 'usage')
+    .option('--config <file>', 'configuration that it runs with', '/etc/iothub-device/config.toml')
+    .action(async ({ config }: UnitFlags) => {
+      const template = await readFile(fromPackage('config/systemd/iothub-device.service'), 'utf8');
+      // The paths as they are here: what is on the PATH of this shell may not be on that of systemd.
+      const program = [process.execPath, '--use-openssl-ca', fromPackage('bin/iothub-device.js')];
+      const command = [...program, 'run', '--config', resolve(config)].map(quoted).join(' ');
+      await io.stdout.write(template.replace(/^ExecStart=.*$/m, () => `ExecStart=${command}`));
+    });
+}
+
+function fromPackage(path: string): string {
+  return fileURLToPath(new URL(`../../../${path}`, import.meta.url));
+}
+
+/** As systemd.service(5) wants the words of a command line: quoted where needed, `%` and `$` doubled. */
+function quoted(word: string): string {
+  const escaped = word.replace(/[\\"]/g, '\\$&').replaceAll('%', '%%').replaceAll('$', '$$$$');
+  return /^[\w@%+=:,./-]+$/.test(escaped) ? escaped : `"${escaped}"`;
+}
