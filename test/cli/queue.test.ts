@@ -1,5 +1,7 @@
-import { chmod, mkdir, readdir, stat } from 'node:fs/promises';
+import { execFile, spawnSync } from 'node:child_process';
+import { chmod, mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
 import { describe, expect, test } from 'vitest';
 
@@ -31,6 +33,10 @@ const jsonLines = (text: string): Record<string, unknown>[] =>
 
 const numbered = (count: number): string =>
   Array.from({ length: count }, (_, n) => `${String(n)}\n`).join('');
+
+/** A disk of its own, as one may have it without being root. */
+const inNamespace = ['--map-root-user', '--mount'];
+const canMount = spawnSync('unshare', [...inNamespace, 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
 
 describe('send --queue', () => {
   test('needs no network: one message is on disk, and its line says queued', async () => {
@@ -116,6 +122,30 @@ describe('send --queue', () => {
     expect(stats).toMatchObject([
       { dropped: { newest: { count: dropped } }, pending: { count: 30 - dropped } },
     ]);
+  });
+
+  test.skipIf(!canMount)('exits 75 when the disk is full; what it said is queued is there', async () => {
+    await using it = await setUp();
+    const script = `
+      mount -t tmpfs -o size=14m,mode=700 none /mnt
+      yes "$(head -c 6000 /dev/zero | tr '\\0' x)" | head -4000 |
+        "$0" --use-openssl-ca "$1" send --queue --lines --directory /mnt/spool -o json > "$2"
+      echo "exit $?"
+      "$0" --use-openssl-ca "$1" spool list --directory /mnt/spool -o json | wc -l`;
+    const out = join(it.folder.path, 'out');
+    const tool = join(import.meta.dirname, '../../bin/iothub-device.js');
+    const { stdout } = await promisify(execFile)(
+      'unshare',
+      [...inNamespace, 'sh', '-c', script, process.execPath, tool, out],
+      { env: { ...process.env, ...it.env } },
+    );
+    const lines = jsonLines(await readFile(out, 'utf8'));
+    const queued = lines.filter(({ outcome }) => outcome === 'queued').length;
+    expect(queued).toBeGreaterThan(100);
+    expect(stdout).toBe(`exit 75\n${String(queued)}\n`);
+    expect(lines.find(({ outcome }) => outcome === 'failed')).toMatchObject({
+      error: expect.stringMatching(/^the disk is full/) as unknown,
+    });
   });
 
   test('a directory that cannot be made exits 73', async () => {
