@@ -15,6 +15,8 @@ export interface Log {
   info(message: string, fields?: LogFields): void;
   debug(message: string, fields?: LogFields): void;
   trace(message: string, fields?: LogFields): void;
+  /** Whether anyone sees `trace`: there is a line for every frame, which is not to be made for nobody. */
+  readonly isTracing?: boolean;
   /** A log whose lines all carry these fields. */
   child(fields: LogFields): Log;
 }

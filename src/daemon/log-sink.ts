@@ -44,6 +44,7 @@ export function createLog({ level, look, stream }: LogOptions): OpenLog {
       info: say('info'),
       debug: say('debug'),
       trace: say('trace'),
+      isTracing: level === 'trace',
       child: (fields) => logWith({ ...bound, ...fields }),
     };
   };

@@ -49,7 +49,7 @@ export function sendCommand(io: Io): Subcommand {
     .option(
       '--inflight <n>',
       'messages without an answer at once; no more input is read meanwhile',
-      count(1, 2000),
+      count(1, 1000),
       100,
     )
     .option(
