@@ -258,7 +258,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       using _place = await eventLimit.enter();
       if (stopping.aborted) return stoppedAnswer;
       if (signal?.aborted) return nobodyWaits;
-      const waitedMs = event.event === 'method' ? clock.monotonic() - arrivedAt : 0;
+      const waitedMs = event.event === 'method' ? Math.floor(clock.monotonic() - arrivedAt) : 0;
       const leftMs = Math.min(timeoutMs, handler.timeoutMs) - waitedMs;
       if (leftMs <= 0) return turnTooLate;
       return wholeAnswer(await runner.run(handler, event, attempt, leftMs));

@@ -18,11 +18,11 @@ export interface CommandInbox {
   /** What is not finished, oldest first. */
   waiting(): Iterable<WaitingCommand>;
   /** A run begins. Resolves to the command with its body. */
-  began(id: string): Promise<CommandEvent>;
+  began(id: number): Promise<CommandEvent>;
   /** It is to be run once more. */
-  postponed(id: string, why: Postponement): Promise<void>;
+  postponed(id: number, why: Postponement): Promise<void>;
   /** It is done, or, after a reject, given up and kept for people to look at. */
-  finished(id: string, outcome: FinalOutcome, reply: CommandReply | undefined): Promise<void>;
+  finished(id: number, outcome: FinalOutcome, reply: CommandReply | undefined): Promise<void>;
   /** Calls `listener` when something came in or is to be tried again at once. */
   onArrival(listener: () => void): Disposable;
 }
@@ -39,7 +39,7 @@ export interface Postponement {
 export type FinalOutcome = Exclude<CommandOutcome, { outcome: 'release' }>;
 
 export interface WaitingCommand {
-  readonly id: string;
+  readonly id: number;
   /** All but the body. */
   readonly command: Omit<CommandEvent, 'event' | 'body'>;
   /** That took it. */
@@ -52,7 +52,7 @@ export interface WaitingCommand {
   readonly failures: number;
   /** Why it is not done yet. */
   readonly reason: string | undefined;
-  /** Until it is to be tried again; 0 or less: now. */
+  /** Until it is to be tried again; 0: now. */
   readonly dueInMs: number;
   /** Since it was taken. */
   readonly ageMs: number;
@@ -79,16 +79,17 @@ const longestSleepMs = 60_000;
 /** Runs what waits in the inbox until the runner stops, then resolves when nothing runs. */
 export async function workInbox(options: InboxWorkerOptions): Promise<void> {
   const { inbox, runner, clock, log } = options;
-  const worker = new InboxWorker(options);
   const { stopping } = runner;
-  let arrived = new AbortController();
-  using _subscription = inbox.onArrival(() => {
-    arrived.abort();
-  });
+  let changed = new AbortController();
+  const onChange = (): void => {
+    changed.abort();
+  };
+  const worker = new InboxWorker(options, onChange);
+  using _subscription = inbox.onArrival(onChange);
   while (!stopping.aborted) {
-    arrived = new AbortController();
+    changed = new AbortController();
     const sleepMs = Math.min(worker.startDue(), longestSleepMs);
-    await clock.sleep(sleepMs, AbortSignal.any([arrived.signal, stopping])).catch(() => undefined);
+    await clock.sleep(sleepMs, AbortSignal.any([changed.signal, stopping])).catch(() => undefined);
   }
   log.debug('the inbox rests');
   await worker.ended();
@@ -96,12 +97,15 @@ export async function workInbox(options: InboxWorkerOptions): Promise<void> {
 
 class InboxWorker {
   readonly #options: InboxWorkerOptions;
+  readonly #onEnd: () => void;
   readonly #lanes = new Lanes();
   readonly #limit: Limit;
-  readonly #inHand = new Map<string, Promise<void>>();
+  readonly #inHand = new Map<number, Promise<void>>();
 
-  constructor(options: InboxWorkerOptions) {
+  /** `onEnd` is called when a command is out of hand: it may have been put back. */
+  constructor(options: InboxWorkerOptions, onEnd: () => void) {
     this.#options = options;
+    this.#onEnd = onEnd;
     this.#limit = new Limit(options.concurrency);
   }
 
@@ -129,6 +133,7 @@ class InboxWorker {
       })
       .finally(() => {
         this.#inHand.delete(waiting.id);
+        this.#onEnd();
       });
     this.#inHand.set(waiting.id, work);
   }
@@ -148,7 +153,7 @@ class InboxWorker {
       await inbox.postponed(id, { by: 'installation', reason });
       return;
     }
-    using _turn = await this.#lanes.enter(laneOf(handler.order ?? order, handler, command, id));
+    using _turn = await this.#lanes.enter(laneOf(handler.order ?? order, handler, command, String(id)));
     using _place = await this.#limit.enter();
     if (runner.stopping.aborted) return;
 

@@ -1,5 +1,3 @@
-import { ulid } from 'ulid';
-
 import { systemClock, type Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
 import type { Command, CommandOutcome, CommandReply, DeviceId, Properties } from '../model.js';
@@ -8,6 +6,7 @@ import { kinds } from './kinds.js';
 import type { Ledger, ReplyMessage } from './ledger.js';
 import type { DurableLog } from './log/durable-log.js';
 import type { Operation, PutOperation, Ref } from './log/record.js';
+import type { Item } from './log/reader.js';
 import { Serial } from './log/serial.js';
 import type { Spool } from './spool.js';
 
@@ -28,8 +27,8 @@ export interface KeptCommand extends DeviceId {
 
 /** A command of the inbox. */
 export interface InboxEntry {
-  /** What people call it by; ascending by the time it was taken. */
-  readonly id: string;
+  /** What people call it by: ascending over the life of a store, in the order in which commands were taken. */
+  readonly id: number;
   readonly command: KeptCommand;
   readonly bodyBytes: number;
   /** The handler that took it. */
@@ -46,7 +45,7 @@ export interface InboxEntry {
   readonly takenAt: number;
   /** Milliseconds since then. */
   readonly ageMs: number;
-  /** Until it is to be tried again; 0 or less: now. Infinity for a dead one. */
+  /** Until it is to be tried again; 0: now. Infinity for a dead one. */
   readonly dueInMs: number;
   /** Since it was taken its sender's time for it has run out. */
   readonly isExpired: boolean;
@@ -81,7 +80,8 @@ export const inboxDefaults: Limits = {
  * and the body. Every change writes the item anew and removes the one before, in one commit.
  */
 interface Entry {
-  readonly id: string;
+  /** What the log called the first of its items, which does not say it. */
+  readonly id: number;
   readonly key: string;
   readonly command: KeptCommand;
   readonly bodyBytes: number;
@@ -124,7 +124,7 @@ interface Known {
  */
 export class Inbox {
   /** In the order in which they were taken. */
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<number, Known>();
   /** Of the ledger, for those that are here. */
   readonly #keys = new Set<string>();
   readonly #listeners = new Set<() => void>();
@@ -171,10 +171,10 @@ export class Inbox {
   }
 
   /** Errors: `io`, also when it turns out to be damaged, which removes it. */
-  async body(id: string): Promise<Buffer> {
+  async body(id: number): Promise<Buffer> {
     const { ref, entry } = this.#of(id);
     const [item] = await this.log.read(kinds.inbox, ref.id - 1, { count: 1, bytes: 1 });
-    if (item?.ref.id === ref.id) return decode(item.value).body;
+    if (item?.ref.id === ref.id) return decode(item).body;
     this.#forget(id);
     throw new AgentError('io', `the command ${entry.command.messageId ?? id} was damaged on disk`);
   }
@@ -190,8 +190,7 @@ export class Inbox {
     }
     const { body, lockToken: _, ...kept } = command;
     const at = this.#age.stamp();
-    const entry: Entry = {
-      id: ulid(),
+    const entry = {
       key,
       command: kept,
       bodyBytes: body.length,
@@ -200,11 +199,11 @@ export class Inbox {
       lifeMs: lifeOf(kept, at),
       at,
       progress: { is: 'waiting', attempts: 0, failures: 0, delays: 0 },
-    };
+    } as const;
     this.#keys.add(key);
     try {
       const ref = await this.ledger.accepted(key, encode(entry, body));
-      this.#known.set(entry.id, { entry, ref, isOurs: true, serial: new Serial() });
+      this.#known.set(ref.id, { entry: { ...entry, id: ref.id }, ref, isOurs: true, serial: new Serial() });
     } catch (error) {
       this.#keys.delete(key);
       throw error;
@@ -213,7 +212,7 @@ export class Inbox {
   }
 
   /** Resolves, with the whole command, when it is on disk that a run begins. Errors: `io`, `try-again`. */
-  async began(id: string): Promise<KeptCommand & { event: 'command'; body: Buffer }> {
+  async began(id: number): Promise<KeptCommand & { event: 'command'; body: Buffer }> {
     const body = await this.body(id);
     const { command } = this.#of(id).entry;
     const running = ({ progress }: Entry): Progress => ({
@@ -228,7 +227,7 @@ export class Inbox {
 
   /** Errors: `io`, `try-again`. */
   async postponed(
-    id: string,
+    id: number,
     { by, reason }: { by: 'attempt' | 'installation' | 'stopping'; reason?: string | undefined },
   ): Promise<void> {
     await this.#change(id, ({ progress }) => ({
@@ -242,7 +241,7 @@ export class Inbox {
 
   /** Resolves when it is on disk, with what is to be told about it. Errors: `io`, `try-again`. */
   async finished(
-    id: string,
+    id: number,
     outcome: Exclude<CommandOutcome, { outcome: 'release' }>,
     reply: CommandReply | undefined,
   ): Promise<void> {
@@ -267,7 +266,7 @@ export class Inbox {
   }
 
   /** A dead or waiting command is to be tried at once, with all its attempts before it and no matter how old it is. */
-  async retry(id: string): Promise<void> {
+  async retry(id: number): Promise<void> {
     const known = this.#of(id);
     this.#mustRest(known);
     const wasDead = known.entry.progress.is === 'dead';
@@ -285,7 +284,7 @@ export class Inbox {
   }
 
   /** Forgets a command that does not run. */
-  async drop(id: string): Promise<void> {
+  async drop(id: number): Promise<void> {
     this.#mustRest(this.#of(id));
     await this.#remove(id, []);
   }
@@ -298,11 +297,11 @@ export class Inbox {
 
   async #load(): Promise<void> {
     const found: Known[] = [];
-    for await (const { ref, value } of this.log.items(kinds.inbox)) {
-      found.push({ entry: decode(value).entry, ref, isOurs: false, serial: new Serial() });
+    for await (const item of this.log.items(kinds.inbox)) {
+      found.push({ entry: decode(item).entry, ref: item.ref, isOurs: false, serial: new Serial() });
     }
     // Every change moves a command to the end of the log; people and lanes go by when it was taken.
-    found.sort((a, b) => (a.entry.id < b.entry.id ? -1 : a.entry.id > b.entry.id ? 1 : a.ref.id - b.ref.id));
+    found.sort((a, b) => a.entry.id - b.entry.id || a.ref.id - b.ref.id);
     for (const known of found) {
       const { id, key, progress } = known.entry;
       const older = this.#known.get(id);
@@ -329,17 +328,18 @@ export class Inbox {
       reason: progress.reason,
       takenAt: takenAt.wallMs,
       ageMs,
-      dueInMs: progress.is === 'dead' ? Infinity : this.#delayMs(progress) - this.#age.ageMs(entry.at),
+      dueInMs: Math.max(0, this.#delayMs(progress) - this.#age.ageMs(entry.at)),
       isExpired: lifeMs !== undefined && ageMs > lifeMs,
     };
   }
 
   #delayMs({ is, delays }: Progress): number {
     const { firstMs, mostMs } = this.#options.retryDelay;
+    if (is === 'dead') return Infinity;
     return is === 'running' || delays === 0 ? 0 : Math.min(mostMs, firstMs * 2 ** Math.min(delays - 1, 30));
   }
 
-  #of(id: string): Known {
+  #of(id: number): Known {
     const known = this.#known.get(id);
     if (!known) throw new AgentError('data', `the inbox has no command ${id}`);
     return known;
@@ -351,7 +351,7 @@ export class Inbox {
   }
 
   async #change(
-    id: string,
+    id: number,
     change: (entry: Entry) => Progress,
     { alongside = [], fresh, essential = true }: ChangeOptions = {},
   ): Promise<void> {
@@ -366,7 +366,7 @@ export class Inbox {
     });
   }
 
-  async #remove(id: string, alongside: readonly Operation[]): Promise<void> {
+  async #remove(id: number, alongside: readonly Operation[]): Promise<void> {
     const known = this.#of(id);
     await this.#alone(known, async () => {
       await this.log.commit([...alongside, { remove: known.ref }], { essential: true });
@@ -384,7 +384,7 @@ export class Inbox {
     }
   }
 
-  #forget(id: string): void {
+  #forget(id: number): void {
     const known = this.#known.get(id);
     if (!known) return;
     if (known.entry.progress.is === 'dead') this.#dead--;
@@ -415,18 +415,16 @@ function lifeOf({ expiresAt, enqueuedAt }: KeptCommand, at: Stamp): number | und
   return expiresAt === undefined ? undefined : Math.max(0, expiresAt - (enqueuedAt ?? at.wallMs));
 }
 
-function encode(entry: Entry, body: Buffer): PutOperation {
+function encode(entry: Omit<Entry, 'id'> & { id?: number }, body: Buffer): PutOperation {
   const json = Buffer.from(JSON.stringify(entry));
   const length = Buffer.alloc(4);
   length.writeUInt32LE(json.length);
   return { put: { kind: kinds.inbox, value: [length, json, body] } };
 }
 
-function decode(value: Buffer): { entry: Entry; body: Buffer } {
+function decode({ ref, value }: Item): { entry: Entry; body: Buffer } {
   const end = 4 + value.readUInt32LE(0);
-  // Copied: the bytes around it may be a whole segment's, which a waiting command must not hold.
-  return {
-    entry: JSON.parse(value.toString('utf8', 4, end)) as Entry,
-    body: Buffer.from(value.subarray(end)),
-  };
+  const stored = JSON.parse(value.toString('utf8', 4, end)) as Omit<Entry, 'id'> & { id?: number };
+  // Copied: the bytes around it may be a whole segment's, which a command that runs for hours must not hold.
+  return { entry: { ...stored, id: stored.id ?? ref.id }, body: Buffer.from(value.subarray(end)) };
 }
