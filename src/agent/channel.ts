@@ -19,8 +19,11 @@ interface Channel<Link> {
   /** For the log. */
   what: 'methods' | 'twin';
   open: (signal: AbortSignal) => Promise<Link>;
-  /** Resolves once `stopping` is aborted and what was begun is finished; rejects when the link is over. */
-  work: (link: Link) => Promise<void>;
+  /**
+   * Resolves once `stopping` is aborted and what was begun is finished; rejects when the link is over. `healthy` says
+   * that the hub took something.
+   */
+  work: (link: Link, healthy: () => void) => Promise<void>;
 }
 
 /** So many times in a row a lost channel is opened anew at once. */
@@ -40,6 +43,10 @@ export async function keepChannel<Link>(
   const backoff = createBackoff();
   using until = anyOf(stopping, session.over);
   let inARow = 0;
+  const healthy = () => {
+    inARow = 0;
+    backoff.reset();
+  };
   let said: string | undefined;
   while (!isAborted(stopping)) {
     let openedAt: number | undefined;
@@ -48,17 +55,14 @@ export async function keepChannel<Link>(
       openedAt = clock.monotonic();
       if (said !== undefined) log.info('the hub has opened a channel again', { channel: what });
       said = undefined;
-      await work(link);
+      await work(link, healthy);
       return;
     } catch (cause) {
       if (isAborted(stopping)) return;
       session.over.throwIfAborted();
       const error = toAgentError(cause);
       if (error.code === 'bug' || error.retry === 'never' || givesUp(error)) throw error;
-      if (openedAt !== undefined && clock.monotonic() - openedAt >= healthyAfterMs) {
-        inARow = 0;
-        backoff.reset();
-      }
+      if (openedAt !== undefined && clock.monotonic() - openedAt >= healthyAfterMs) healthy();
       log[said === error.message ? 'debug' : 'warn']('a channel is not open', { channel: what, error });
       said = error.message;
       const atOnce = openedAt !== undefined && error.retry === 'soon' && inARow++ < quickly;

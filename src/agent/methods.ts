@@ -32,9 +32,13 @@ export async function serveMethods(
     {
       what: 'methods',
       open: (signal) => session.openMethods(signal),
-      work: async (methods) => {
+      work: async (methods, healthy) => {
+        const onAnswered = () => {
+          healthy();
+          options.onAnswered?.();
+        };
         methods.serve((request) => {
-          void answerMethod(request, methods.over, dispatcher, options);
+          void answerMethod(request, methods.over, dispatcher, { ...options, onAnswered });
         });
         onServing?.();
         using over = anyOf(methods.over, session.over);

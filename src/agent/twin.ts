@@ -59,11 +59,11 @@ export class TwinKeeper {
       {
         what: 'twin',
         open: (signal) => session.openTwin(signal),
-        work: async (link) => {
+        work: async (link, healthy) => {
           const left = new AbortController();
           using until = anyOf(link.over, session.over, left.signal);
           try {
-            await Promise.all([this.#follow(link, until), this.#report(link, until)]);
+            await Promise.all([this.#follow(link, until), this.#report(link, until, healthy)]);
           } finally {
             left.abort();
           }
@@ -187,7 +187,7 @@ export class TwinKeeper {
     return undefined;
   }
 
-  async #report(link: TwinLink, until: AbortSignal): Promise<void> {
+  async #report(link: TwinLink, until: AbortSignal, healthy: () => void): Promise<void> {
     const { clock, log, stopping, onReported } = this.#options;
     const backoff = createBackoff();
     const onStopping = () => {
@@ -201,6 +201,7 @@ export class TwinKeeper {
           await this.#reports.sendAll(async (patch) => {
             await link.report(patch, until);
             backoff.reset();
+            healthy();
             onReported?.();
           });
         } catch (error) {
