@@ -21,7 +21,8 @@ export function verdictOn(answer: SendOutcome, attempts: number): Verdict {
     case 'accepted':
       return { verdict: 'done' };
     case 'released':
-      return { verdict: 'again' };
+      // A hub that gives back everything would be asked again without end, as fast as it answers.
+      return attempts < attemptsBeforeRefusal ? { verdict: 'again' } : { verdict: 'again', pause: 'trouble' };
     case 'modified':
       if (!answer.undeliverableHere && attempts < attemptsBeforeRefusal) return { verdict: 'again' };
       return {
