@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { createBackoff } from '../../src/backoff.js';
+import { createBackoff } from '../../src/agent/backoff.js';
 import { serveCommands } from '../../src/agent/commands.js';
 import { runAgent } from '../../src/agent/run.js';
 import { SpoolOutbox } from '../../src/agent/spool-outbox.js';
@@ -92,7 +92,7 @@ export class TestAgent implements AsyncDisposable {
       log: setup.log,
       clock: setup.clock,
       ledger: {
-        replyMessage: (command, _outcome, { body }) => {
+        replyMessage: (command, body) => {
           const messageId = `reply-${String(++replies)}-to-${command.messageId ?? ''}`;
           const message = { messageId, correlationId: command.messageId, properties: {}, body };
           return { deviceId, messageId, encoded: encode(message) };
