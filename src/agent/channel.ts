@@ -61,12 +61,15 @@ export async function keepChannel<Link>(
       if (isAborted(stopping)) return;
       session.over.throwIfAborted();
       const error = toAgentError(cause);
-      if (error.code === 'bug' || error.retry === 'never' || givesUp(error)) throw error;
+      if (givesUp(error)) throw error;
       if (openedAt !== undefined && clock.monotonic() - openedAt >= healthyAfterMs) healthy();
-      log[said === error.message ? 'debug' : 'warn']('a channel is not open', { channel: what, error });
+      if (error.code === 'bug') log.error('a bug, please report it', { channel: what, error });
+      else log[said === error.message ? 'debug' : 'warn']('a channel is not open', { channel: what, error });
       said = error.message;
       const atOnce = openedAt !== undefined && error.retry === 'soon' && inARow++ < quickly;
-      if (!atOnce) await clock.sleep(backoff.next(error.retry), until).catch(() => undefined);
+      if (atOnce) continue;
+      const retry = error.retry === 'never' ? 'late' : error.retry;
+      await clock.sleep(backoff.next(retry), until).catch(() => undefined);
     }
   }
 }

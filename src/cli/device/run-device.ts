@@ -1,17 +1,20 @@
 import { ulid } from 'ulid';
 
 import { serveCommands } from '../../agent/commands.js';
+import { serveMethods } from '../../agent/methods.js';
 import { runAgent } from '../../agent/run.js';
 import { SpoolOutbox } from '../../agent/spool-outbox.js';
 import type { AgentState } from '../../agent/state.js';
 import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
-import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
+import { TwinKeeper } from '../../agent/twin.js';
+import { createDispatcher, type Dispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
 import { UnitStatus } from '../../daemon/unit-status.js';
+import type { HubSession } from '../../amqp/session.js';
 import { AgentError } from '../../errors.js';
-import type { HandlerTelemetry } from '../../handlers/contract.js';
+import type { EventKind, HandlerTelemetry } from '../../handlers/contract.js';
 import type { Handler } from '../../handlers/handler.js';
 import { replyMessage, telemetryOf } from '../../handlers/reply-message.js';
 import type { Log } from '../../log.js';
@@ -49,6 +52,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const handlers = await job.makeHandlers({ log, clock, send: senderOf(hub, store.spool) });
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
+  const channels = servingOf(hub, io.stop, dispatcher, new Set(handlers.map(({ on }) => on)));
   const outbox = new SpoolOutbox(store.spool, { clock, log });
   const notifier = createNotifier(io.env, log);
   const { deviceId } = hub.identity;
@@ -76,6 +80,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
             stopping,
             onAccepted: healthy,
           }),
+          ...channels.map((serve) => serve(session)),
         ]),
       ),
     stopping: io.stop,
@@ -88,6 +93,24 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     },
   });
   await drained;
+  // What the hub accepted last is to leave the spool before the store is closed.
+  await outbox.recorded();
+}
+
+/** Methods and the twin, each only if a handler is there for it. */
+function servingOf(
+  { identity, clock, log }: DeviceHub,
+  stopping: AbortSignal,
+  dispatcher: Dispatcher,
+  handled: ReadonlySet<EventKind>,
+): ((session: HubSession) => Promise<void>)[] {
+  const { deviceId, moduleId } = identity;
+  const options = { stopping, clock, log };
+  const twin = new TwinKeeper(dispatcher, { ...options, identity: { deviceId, moduleId } });
+  return [
+    ...(handled.has('method') ? [(session: HubSession) => serveMethods(session, dispatcher, options)] : []),
+    ...(handled.has('twin') ? [(session: HubSession) => twin.serve(session)] : []),
+  ];
 }
 
 /** Waits for all, whatever becomes of them, and then for the first failure: what one began another must not find half done. */
