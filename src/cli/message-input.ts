@@ -3,11 +3,19 @@ import { createReadStream } from 'node:fs';
 import { monotonicFactory } from 'ulid';
 
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
+import {
+  checkSize,
+  type IdentifiedFields,
+  longestEnvelope,
+  type MessageDefaults,
+  messageOf,
+  tooLarge,
+} from '../envelope-message.js';
+import { type Line, readLines } from '../lines.js';
+import { type Ack, type Envelope, type MessageKind, parseEnvelope } from '../message-envelope.js';
 import { messageBytes } from '../message-size.js';
 import { hubLimits, type MessageFields, type TelemetryMessage } from '../model.js';
 import type { Io } from './io.js';
-import { type Line, readLines } from './lines.js';
-import { type Ack, type Envelope, type MessageKind, parseEnvelope } from './message-envelope.js';
 import type { MessageFlags } from './message-options.js';
 
 /** A command for a device, whose name the caller adds. */
@@ -57,8 +65,6 @@ export function openCommands(
   }));
 }
 
-type IdentifiedFields = MessageFields & { messageId: string };
-
 /** Adds to the fields that all messages have those of one kind. */
 type Complete<Message> = (fields: IdentifiedFields, envelope: Partial<Envelope>) => Message;
 
@@ -73,7 +79,7 @@ async function openInput<Message extends IdentifiedFields>(
   const limitBytes = limits[kind];
   const nextId = messageIds(flags);
   const build = (envelope: Envelope, line?: number): Message => {
-    const message = complete(withDefaults(envelope, flags, nextId(line)), envelope);
+    const message = complete(messageOf(envelope, defaultsOf(flags), nextId(line)), envelope);
     checkSize(messageBytes(message), limitBytes);
     return message;
   };
@@ -136,13 +142,21 @@ async function fileBody(io: Io, file: string, limitBytes: number): Promise<Envel
   return { form: isJson(body) ? 'json' : 'bytes', body };
 }
 
-function envelopeBody(line: Buffer, kind: MessageKind): Envelope {
-  return parseEnvelope(line, kind, Date.now());
+/** The flags hold for every message that does not say otherwise. */
+function defaultsOf(flags: MessageFlags): MessageDefaults {
+  const {
+    correlationId,
+    userId,
+    contentType,
+    contentEncoding,
+    expires: expiresAfterMs,
+    prop: properties,
+  } = flags;
+  return { correlationId, userId, contentType, contentEncoding, expiresAfterMs, properties };
 }
 
-/** Text in JSON may be six times as long as it is (`\u0000`), and there are names around it. */
-function longestEnvelope(limitBytes: number): number {
-  return 6 * limitBytes + 16 * 1024;
+function envelopeBody(line: Buffer, kind: MessageKind): Envelope {
+  return parseEnvelope(line, kind, Date.now());
 }
 
 async function readAtMost(stream: AsyncIterable<Buffer>, limitBytes: number, file: string): Promise<Buffer> {
@@ -211,45 +225,6 @@ async function* single<T>(item: T): AsyncGenerator<T> {
   yield await Promise.resolve(item);
 }
 
-/** What the envelope says wins; the flags hold for every message that does not say. */
-function withDefaults(envelope: Envelope, flags: MessageFlags, nextId: () => string): IdentifiedFields {
-  const contentType = given(envelope.contentType, () => flags.contentType ?? typeOf[envelope.form]);
-  const expiresAt =
-    envelope.expiresAt ?? (flags.expires === undefined ? undefined : Date.now() + flags.expires);
-  return {
-    messageId: envelope.messageId ?? nextId(),
-    correlationId: envelope.correlationId ?? flags.correlationId,
-    userId: envelope.userId ?? flags.userId,
-    contentType,
-    contentEncoding: given(
-      envelope.contentEncoding,
-      () => flags.contentEncoding ?? encodingOf(contentType, envelope.body),
-    ),
-    expiresAt,
-    // A spread copies a name such as `__proto__` like any other.
-    properties: { ...flags.prop, ...envelope.properties },
-    body: envelope.body,
-  };
-}
-
-/** null says that there is to be none. */
-function given(value: string | null | undefined, otherwise: () => string | undefined): string | undefined {
-  return value === undefined ? otherwise() : (value ?? undefined);
-}
-
-const typeOf: Record<Envelope['form'], string> = {
-  json: 'application/json',
-  text: 'text/plain',
-  bytes: 'application/octet-stream',
-};
-
-/** The hub looks into a body only when both type and encoding say that it can. */
-function encodingOf(contentType: string | undefined, body: Buffer): string | undefined {
-  return contentType !== undefined && /^text\/|[/+]json\b/i.test(contentType) && isUtf8(body)
-    ? 'utf-8'
-    : undefined;
-}
-
 /** Sorted as they were made, even within a millisecond. `--message-id` is the id of one message, or the start of many. */
 function messageIds({ messageId }: MessageFlags): (line?: number) => () => string {
   const ulid = monotonicFactory();
@@ -257,18 +232,4 @@ function messageIds({ messageId }: MessageFlags): (line?: number) => () => strin
     if (messageId === undefined) return ulid();
     return line === undefined ? messageId : `${messageId}-${String(line)}`;
   };
-}
-
-function checkSize(bytes: number, limitBytes: number): void {
-  if (bytes > limitBytes) throw tooLarge(limitBytes);
-}
-
-function tooLarge(limitBytes: number): AgentError {
-  return new AgentError(
-    'data',
-    `the message is larger than the ${String(limitBytes / 1024)} KiB that the hub takes`,
-    {
-      hint: 'the body counts, and so do the properties with their names',
-    },
-  );
 }

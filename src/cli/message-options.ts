@@ -2,7 +2,7 @@ import { InvalidArgumentError, Option } from 'commander';
 
 import { parseTime } from '../units.js';
 import type { Subcommand } from './help.js';
-import { type Ack, acks, type MessageKind } from './message-envelope.js';
+import { type Ack, acks, type MessageKind } from '../message-envelope.js';
 import { duration, property } from './values.js';
 
 /** What `addMessageOptions` leaves in a command's flags. */

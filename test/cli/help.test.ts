@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { errorCodeFor, exitCodeFor, exitCodeMeanings, exitCodes } from '../../src/cli/exit-codes.js';
 import { helpTopics } from '../../src/cli/help-topics.js';
 import { run } from '../../src/cli/main.js';
-import { parseEnvelope } from '../../src/cli/message-envelope.js';
+import { parseEnvelope } from '../../src/message-envelope.js';
 import { type ToolName, tools } from '../../src/cli/subcommands.js';
 import { environmentOf } from '../../src/handlers/environment.js';
 import { answerTo } from '../../src/handlers/exit-table.js';

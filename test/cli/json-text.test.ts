@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { jsonOnOneLine, memberText } from '../../src/cli/json-text.js';
+import { jsonOnOneLine } from '../../src/cli/json-text.js';
+import { memberText } from '../../src/json-member.js';
 
 test('a member is found as it was written', () => {
   const text =

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { Subcommand } from '../../src/cli/help.js';
 import type { Io } from '../../src/cli/io.js';
-import { type Line, readLines } from '../../src/cli/lines.js';
+import { type Line, readLines } from '../../src/lines.js';
 import {
   type InputItem,
   openCommands,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { parseEnvelope } from '../../src/cli/message-envelope.js';
+import { parseEnvelope } from '../../src/message-envelope.js';
 import { openTelemetry } from '../../src/cli/message-input.js';
 import { columns, createPrinter, humanTime } from '../../src/cli/output.js';
 import { commandLine, messageLine, type ReceivedMessage } from '../../src/cli/output-message.js';

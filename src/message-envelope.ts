@@ -1,10 +1,10 @@
 import { isUtf8 } from 'node:buffer';
 
-import { didYouMean } from '../did-you-mean.js';
-import { AgentError } from '../errors.js';
-import type { Properties } from '../model.js';
-import { parseTime } from '../units.js';
-import { memberText } from './json-text.js';
+import { didYouMean } from './did-you-mean.js';
+import { AgentError } from './errors.js';
+import type { Properties } from './model.js';
+import { parseTime } from './units.js';
+import { memberText } from './json-member.js';
 
 /**
  * A message as one line of JSON, as `send --ndjson` reads it and `receive -o json` prints it:
