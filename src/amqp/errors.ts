@@ -105,7 +105,7 @@ const meanings: Record<string, Meaning> = {
   },
   'amqp:link:message-size-exceeded': {
     code: 'data',
-    retry: 'never',
+    retry: 'late',
     text: 'the message is too large for the hub',
     hint: 'telemetry may have 256 KB with its properties, a command 64 KB',
   },

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { createBackoff } from '../../src/agent/backoff.js';
+import { createBackoff } from '../../src/backoff.js';
 import { serveCommands } from '../../src/agent/commands.js';
 import { runAgent } from '../../src/agent/run.js';
 import { SpoolOutbox } from '../../src/agent/spool-outbox.js';
@@ -14,6 +14,7 @@ import type { Clock } from '../../src/clock.js';
 import type { AgentError } from '../../src/errors.js';
 import { createDispatcher } from '../../src/handlers/dispatch.js';
 import type { Handler } from '../../src/handlers/handler.js';
+import { replyMessage } from '../../src/handlers/reply-message.js';
 import { hostName, parseDeviceConnectionString } from '../../src/identity/connection-string.js';
 import { deviceTokens } from '../../src/identity/token.js';
 import { silentLog, type Log } from '../../src/log.js';
@@ -28,9 +29,11 @@ export interface AgentSetup {
   port: number;
   host?: string;
   /** PEM of the hub's authority. */
-  ca: string;
+  ca: string | undefined;
   /** All the agent's times are divided by this. Default 20. */
   factor?: number;
+  /** What the times of a connection, which it keeps without the clock, are divided by. Default: `factor`. */
+  sessionFactor?: number;
   /** Default: one that runs `factor` times as fast. */
   clock?: Clock;
   /** Who takes commands; none by default, so that they are rejected. */
@@ -92,10 +95,9 @@ export class TestAgent implements AsyncDisposable {
       log: setup.log,
       clock: setup.clock,
       ledger: {
-        replyMessage: (command, body) => {
-          const messageId = `reply-${String(++replies)}-to-${command.messageId ?? ''}`;
-          const message = { messageId, correlationId: command.messageId, properties: {}, body };
-          return { deviceId, messageId, encoded: encode(message) };
+        replyMessage: (command, ...said) => {
+          const message = replyMessage(`reply-${String(++replies)}`, command, ...said);
+          return { deviceId, messageId: message.messageId, encoded: encode(message) };
         },
       },
     });
@@ -218,6 +220,7 @@ export class TestAgent implements AsyncDisposable {
       },
     });
     await drained;
+    await outbox.recorded();
   }
 
   #identity() {
@@ -225,16 +228,22 @@ export class TestAgent implements AsyncDisposable {
     return { identity, makeToken: deviceTokens(identity, this.#setup.tokenTtlMs)! };
   }
 
-  /** The times of a session, which it keeps without the clock, divided like all others. */
   #session() {
-    const { connectionString, port, host = 'localhost', ca, factor = 20 } = this.#setup;
+    const {
+      connectionString,
+      port,
+      host = 'localhost',
+      ca,
+      factor = 20,
+      sessionFactor = factor,
+    } = this.#setup;
     const serverName = hostName(parseDeviceConnectionString(connectionString).host);
     return {
       endpoint: { host, port, serverName, trust: { extraCa: ca } },
       links: ['telemetry', 'commands'] as const,
-      deadlineMs: 20_000 / factor,
-      idleTimeoutMs: 10_000 / factor,
-      silenceMs: 25_000 / factor,
+      deadlineMs: 20_000 / sessionFactor,
+      idleTimeoutMs: 10_000 / sessionFactor,
+      silenceMs: 25_000 / sessionFactor,
     };
   }
 }

@@ -7,7 +7,7 @@ import { judgeCommands, judgeTelemetry, type Run } from './oracle.js';
 const deviceId = 'dev-01';
 
 function recordOf(events: readonly RecordedEvent[]): HubRecord {
-  const record = new HubRecord(() => 0, 1_000);
+  const record = new HubRecord(() => 0, { entries: 1_000, bytes: 1_000_000 });
   for (const event of events) record.add(event);
   return record;
 }
