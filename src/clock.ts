@@ -21,7 +21,13 @@ export const systemClock: Clock = {
   monotonic: () => performance.now(),
   async sleep(ms, signal) {
     for (let left = ms; left > 0; left -= longestTimerMs) {
-      await delay(Math.min(left, longestTimerMs), undefined, signal ? { signal } : {});
+      await delay(Math.min(left, longestTimerMs), undefined, signal ? { signal } : {}).catch(
+        (error: unknown) => {
+          // Its own AbortError says less.
+          signal?.throwIfAborted();
+          throw error;
+        },
+      );
     }
     signal?.throwIfAborted();
   },

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 /**
  * A signal that is aborted with the first of several, with its reason, for as long as it is needed:
  *
@@ -8,6 +10,8 @@
  */
 export function anyOf(...sources: readonly AbortSignal[]): AbortSignal & Disposable {
   const controller = new AbortController();
+  // Of a connection's signal there are as many listeners as links; Node.js would warn of a leak at the eleventh.
+  setMaxListeners(0, controller.signal);
   const unlink = () => {
     for (const source of sources) source.removeEventListener('abort', onAbort);
   };

@@ -4,7 +4,7 @@ import type { AgentError } from '../errors.js';
 import type { HubSession } from '../amqp/session.js';
 import { toAgentError } from '../amqp/errors.js';
 import type { Log } from '../log.js';
-import { anyOf } from '../signals.js';
+import { anyOf, rejectionOf } from '../signals.js';
 import { Lifecycle, type AgentState } from './state.js';
 
 export interface AgentOptions {
@@ -139,16 +139,6 @@ async function sleepUnlessClockSteps(ms: number, clock: Clock, signal: AbortSign
   using until = anyOf(signal, awake.signal);
   await Promise.race([clock.sleep(ms, until), clockStep(clock, until)]).catch(() => undefined);
   awake.abort();
-}
-
-function rejectionOf(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const onAbort = () => {
-      reject(signal.reason as Error);
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort);
-  });
 }
 
 /** `signal.aborted`, asked again after an await: the compiler takes its last answer for the next. */
