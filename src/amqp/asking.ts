@@ -26,6 +26,8 @@ import { amqpError, fromCondition, toAgentError } from './errors.js';
  * refused attach resolves, `send` fails at once without credit, and errors arrive as plain objects.
  */
 export interface Asking {
+  /** Aborted when the connection is over; the reason says why. */
+  readonly over: AbortSignal;
   openSender(what: string, target: string, signal: AbortSignal): Promise<AskingSender>;
   openReceiver(what: string, options: ReceiverRequest, signal: AbortSignal): Promise<AskingReceiver>;
 }
@@ -37,6 +39,8 @@ export interface AskingSender {
 
 export interface ReceiverRequest {
   source: string;
+  /** Our end of the link, where replies are sent to it. */
+  target?: string;
   credit: number;
   onMessage: (message: Message, settle: (as: 'accept' | 'release') => void) => void;
 }
@@ -62,6 +66,7 @@ export async function openAsking(connection: AmqpConnection, signal: AbortSignal
     connection.fail(fromCondition(amqpError(context.session?.error), 'the hub ended the session and'));
   });
   return {
+    over: connection.over,
     openSender: (what, target, until) => openSender({ connection, session, what }, target, until),
     openReceiver: (what, options, until) => openReceiver({ connection, session, what }, options, until),
   };
@@ -100,7 +105,7 @@ async function openSender(place: LinkPlace, target: string, signal: AbortSignal)
 
 async function openReceiver(
   place: LinkPlace,
-  { source, credit, onMessage }: ReceiverRequest,
+  { source, target, credit, onMessage }: ReceiverRequest,
   signal: AbortSignal,
 ): Promise<AskingReceiver> {
   const { connection, session, what } = place;
@@ -109,6 +114,7 @@ async function openReceiver(
     session.createReceiver({
       name: `${what}/${randomUUID()}`,
       source: { address: source },
+      ...(target === undefined ? {} : { target: { address: target } }),
       credit_window: 0,
       autoaccept: false,
       abortSignal,

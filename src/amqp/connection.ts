@@ -1,8 +1,9 @@
 import '../no-debug.js';
 
 import { randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { TLSSocket } from 'node:tls';
+import type { Socket } from 'node:net';
 
 import rhea, {
   type Connection,
@@ -14,13 +15,15 @@ import rhea, {
 import { AgentError } from '../errors.js';
 import type { Log } from '../log.js';
 import { amqpError, fromCondition, toAgentError } from './errors.js';
-import { guard, type GuardedSocket } from './guard.js';
+import { guard, type GuardedSocket, type GuardOptions } from './guard.js';
 import { lossEvents } from './scope.js';
-import { openTlsSocket, type Endpoint } from './socket.js';
+import { openSocket, type Endpoint } from './socket.js';
 
 export interface ConnectionOptions {
   endpoint: Endpoint;
   log: Log;
+  /** Begin with SASL ANONYMOUS, as Event Hubs wants it; IoT Hub wants no SASL before `$cbs`. */
+  anonymous?: boolean | undefined;
   /**
    * Milliseconds of silence that we ask the hub to avoid (`idle-time-out` of the open frame); it sends empty frames
    * meanwhile. rhea gives up after twice that.
@@ -62,7 +65,7 @@ export async function openConnection(
   signal: AbortSignal,
 ): Promise<AmqpConnection> {
   const { endpoint } = options;
-  const socket = await openTlsSocket(endpoint, signal);
+  const socket = await openSocket(endpoint, signal);
   return new GuardedConnection(socket, options);
 }
 
@@ -75,20 +78,19 @@ class GuardedConnection implements AmqpConnection {
   #closing = false;
 
   constructor(
-    tls: TLSSocket,
-    { endpoint, log, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions,
+    socket: Socket,
+    { endpoint, log, anonymous, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions,
   ) {
-    this.#socket = guard(tls, {
+    this.#socket = guard(socket, {
       maxFrameBytes,
       maxOutstandingDeliveries,
       maxMessageBytes,
       onBytes: () => {
         this.#lastByteAt = performance.now();
       },
-      trace: (direction, { performative, channel, bytes }) => {
-        log.trace(`${direction === 'in' ? '<-' : '->'} ${performative}`, { channel, bytes });
-      },
+      trace: log.isTracing === true ? frameTrace(log) : undefined,
     });
+    setMaxListeners(0, this.over);
     const containerId = randomUUID();
     // rhea reads connect.json and the environment when it is given no options, and reconnects unless told not to.
     const rheaOptions: RheaOptions & Pick<ConnectionDetails, 'connect'> = {
@@ -99,6 +101,8 @@ class GuardedConnection implements AmqpConnection {
       max_frame_size: maxFrameBytes,
       channel_max: 31,
       idle_time_out: idleTimeoutMs ?? defaultIdleTimeoutMs,
+      // A name without a password is SASL ANONYMOUS to rhea.
+      ...(anonymous === true ? { username: 'anonymous' } : {}),
       reconnect: false,
       connect: (_port: number, _host: string, _options: unknown, connected: () => void) => {
         process.nextTick(connected);
@@ -181,4 +185,11 @@ class GuardedConnection implements AmqpConnection {
       new AgentError('unavailable', `the hub has been silent for ${String(Math.round(silenceMs / 1000))} s`),
     );
   }
+}
+
+/** A line for every frame: its performative and its size, and nothing of what it carries. */
+function frameTrace(log: Log): NonNullable<GuardOptions['trace']> {
+  return (direction, { performative, channel, bytes }) => {
+    log.trace(`${direction === 'in' ? '<-' : '->'} ${performative}`, { channel, bytes });
+  };
 }

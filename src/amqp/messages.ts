@@ -158,7 +158,7 @@ export function asId(id: unknown): string | undefined {
   return asText(id);
 }
 
-function asText(value: unknown): string | undefined {
+export function asText(value: unknown): string | undefined {
   if (typeof value === 'string') return value;
   if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
     return String(value);
@@ -168,7 +168,7 @@ function asText(value: unknown): string | undefined {
   return undefined;
 }
 
-function asTime(value: unknown): number | undefined {
+export function asTime(value: unknown): number | undefined {
   const time = value instanceof Date ? value.getTime() : value;
   return typeof time === 'number' && Number.isFinite(time) ? time : undefined;
 }
@@ -194,11 +194,11 @@ function asBody(body: unknown): Buffer {
 }
 
 /** Own entries only: a map with the key `__proto__` comes out of rhea with another prototype. */
-function entries(map: unknown): Map<string, unknown> {
+export function entries(map: unknown): Map<string, unknown> {
   return new Map(typeof map === 'object' && map !== null ? Object.entries(map) : []);
 }
 
-function define(properties: Properties, name: string, value: string): void {
+export function define(properties: Properties, name: string, value: string): void {
   Object.defineProperty(properties, name, { value, enumerable: true, configurable: true, writable: true });
 }
 

@@ -1,5 +1,5 @@
+import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, rootCertificates, type SecureContext, type TLSSocket } from 'node:tls';
-import { isIP } from 'node:net';
 
 import { toAgentError } from './errors.js';
 
@@ -11,6 +11,8 @@ export interface Endpoint {
   /** Name that the certificate must carry, and the AMQP `open`; the host unless something stands in between. */
   serverName?: string | undefined;
   trust?: Trust | undefined;
+  /** Plain TCP: the Event Hubs emulator speaks nothing else. */
+  withoutTls?: boolean | undefined;
 }
 
 export interface Trust {
@@ -18,6 +20,16 @@ export interface Trust {
   extraCa?: string | undefined;
   /** Trust the certificates that come with Node.js, because this system has no store of its own. */
   bundledRoots?: boolean | undefined;
+}
+
+/** Opens the connection that the endpoint asks for. */
+export function openSocket(endpoint: Endpoint, signal: AbortSignal): Promise<Socket> {
+  return endpoint.withoutTls === true ? openTcpSocket(endpoint, signal) : openTlsSocket(endpoint, signal);
+}
+
+async function openTcpSocket({ host, port }: Endpoint, signal: AbortSignal): Promise<Socket> {
+  signal.throwIfAborted();
+  return opened(connectTcp({ host, port }), 'connect', { host, port, signal });
 }
 
 /**
@@ -36,27 +48,35 @@ export async function openTlsSocket(endpoint: Endpoint, signal: AbortSignal): Pr
     rejectUnauthorized: true,
     minVersion: 'TLSv1.2',
   });
+  return opened(socket, 'secureConnect', { host: endpoint.host, port: endpoint.port, signal });
+}
+
+async function opened<S extends Socket>(
+  socket: S,
+  event: 'connect' | 'secureConnect',
+  { signal, ...peer }: { host: string; port: number; signal: AbortSignal },
+): Promise<S> {
   // Small frames (dispositions, flows) must not wait for the peer's delayed acknowledgement.
   socket.setNoDelay(true);
   try {
-    await secured(socket, signal);
+    await connected(socket, event, signal);
     return socket;
   } catch (error) {
     socket.destroy();
-    throw toAgentError(error, { host: endpoint.host, port: endpoint.port });
+    throw toAgentError(error, peer);
   }
 }
 
-function secured(socket: TLSSocket, signal: AbortSignal): Promise<void> {
+function connected(socket: Socket, event: string, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (act: () => void) => {
-      socket.off('secureConnect', onSecure).off('error', onError).off('close', onClose);
+      socket.off(event, onConnected).off('error', onError).off('close', onClose);
       signal.removeEventListener('abort', onAbort);
       // The socket is destroyed next, and may still have something to say about it.
       socket.on('error', () => undefined);
       act();
     };
-    const onSecure = () => {
+    const onConnected = () => {
       settle(resolve);
     };
     const onError = (error: Error) => {
@@ -65,14 +85,14 @@ function secured(socket: TLSSocket, signal: AbortSignal): Promise<void> {
       });
     };
     const onClose = () => {
-      onError(Object.assign(new Error('closed during the TLS handshake'), { code: 'ECONNRESET' }));
+      onError(Object.assign(new Error('closed before the connection was there'), { code: 'ECONNRESET' }));
     };
     const onAbort = () => {
       settle(() => {
         reject(signal.reason as Error);
       });
     };
-    socket.on('secureConnect', onSecure).on('error', onError).on('close', onClose);
+    socket.on(event, onConnected).on('error', onError).on('close', onClose);
     signal.addEventListener('abort', onAbort);
   });
 }

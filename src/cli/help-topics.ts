@@ -32,7 +32,7 @@ rather than by one that may pass when it is tried again (68, 69, 75).
 function environment(tool: ToolName): string {
   const prefix = tool.toUpperCase().replace('-', '_');
   const own = variables[tool].map(([name, what]): [string, string] => [`${prefix}_${name}`, what]);
-  const rows = [...own, ...shared];
+  const rows = [...own, ...(tool === 'iothub-service' ? eventHubVariables : []), ...shared];
   const width = Math.max(...rows.map(([name]) => name.length));
   return `Variables of the environment. A flag wins over its variable, a variable over the configuration.
 
@@ -49,6 +49,13 @@ const hubVariables: [string, string][] = [
   ['OUTPUT', 'auto, text, json or none'],
   ['LOG_LEVEL', 'error, warn, info, debug or trace'],
   ['LOG_FORMAT', 'auto, text, json or journal'],
+];
+
+const eventHubVariables: [string, string][] = [
+  [
+    'IOTHUB_EVENTHUB_CONNECTION_STRING',
+    'event hub to monitor, instead of asking the hub; or a file, with _FILE',
+  ],
 ];
 
 const variables: Record<ToolName, [string, string][]> = {

@@ -20,6 +20,13 @@ export interface HubFacts {
   /** Milliseconds since the epoch. */
   enqueuedAt?: number | undefined;
   sequenceNumber?: number | undefined;
+  /** Where in an event hub it stands. */
+  partition?: string | undefined;
+  offset?: string | undefined;
+  /** What wrote it there: `Telemetry`, or `twinChangeEvents` and others of the hub's own. */
+  source?: string | undefined;
+  /** All that was stamped on it. */
+  annotations?: Record<string, string> | undefined;
   deliveryCount?: number | undefined;
   ack?: string | undefined;
   /** Why the hub refused it. */

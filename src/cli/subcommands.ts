@@ -59,12 +59,17 @@ export const tools: Record<ToolName, Tool> = {
   },
   'iothub-service': {
     description: 'The other side of Azure IoT Hub: what an operator does with devices.',
-    examples: ['iothub-service send dev1 --data reboot --wait'],
+    examples: ['iothub-service send dev1 --data reboot --wait', 'iothub-service monitor --from -15m'],
     subcommands: [
       {
         name: 'send',
         summary: 'send commands and wait for their feedback',
         load: async () => (await import('./service/send.js')).serviceSendCommand,
+      },
+      {
+        name: 'monitor',
+        summary: 'print what devices send',
+        load: async () => (await import('./service/monitor.js')).monitorCommand,
       },
     ],
   },

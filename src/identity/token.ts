@@ -3,6 +3,7 @@ import { Secret } from '../secret.js';
 import {
   decodedKey,
   type DeviceConnectionString,
+  type EventHubConnectionString,
   type ServiceConnectionString,
 } from './connection-string.js';
 import { createSasToken, deviceResource, parseSasToken } from './sas.js';
@@ -30,7 +31,7 @@ export function deviceTokens(
   if (credential.kind === 'x509') return undefined;
   if (credential.kind === 'signature') return readyMade(credential.signature);
   const { key, policyName } = credential;
-  return signedWith(key, deviceResource(host, deviceId, moduleId), policyName, ttlMs);
+  return signed(decodedKey(key), deviceResource(host, deviceId, moduleId), policyName, ttlMs);
 }
 
 /** How an operator with a hub policy makes tokens: one for the whole hub. */
@@ -39,19 +40,32 @@ export function serviceTokens(
   ttlMs = defaultTokenTtlMs,
 ): TokenMaker {
   if (credential.kind === 'signature') return readyMade(credential.signature);
-  return signedWith(credential.key, host, credential.policyName, ttlMs);
+  return signed(decodedKey(credential.key), host, credential.policyName, ttlMs);
 }
 
-function signedWith(
-  key: Secret,
-  resource: string,
-  policyName: string | undefined,
-  ttlMs: number,
-): TokenMaker {
-  const bytes = decodedKey(key);
+/**
+ * How a reader of an event hub makes tokens: one for all that is below `sb://{host}/{event hub}`, which is their
+ * audience as it is put, not encoded. Their key is the text itself, where IoT Hub takes the bytes that it stands for.
+ * Undefined when there is no credential: a development emulator.
+ */
+export function eventHubTokens(
+  { host, credential }: Pick<EventHubConnectionString, 'host' | 'credential'>,
+  eventHub: string,
+  ttlMs = defaultTokenTtlMs,
+): TokenMaker | undefined {
+  if (credential.kind === 'none') return undefined;
+  const resource = `sb://${host}/${eventHub}`;
+  const make =
+    credential.kind === 'signature'
+      ? readyMade(credential.signature)
+      : signed(Buffer.from(credential.key.reveal()), resource, credential.policyName, ttlMs);
+  return (now) => ({ ...make(now), audience: resource });
+}
+
+function signed(key: Buffer, resource: string, policyName: string | undefined, ttlMs: number): TokenMaker {
   return (now) => {
     const expiresAtSeconds = Math.ceil((now + ttlMs) / 1000);
-    const token = createSasToken({ resource, key: bytes, expiresAtSeconds, policyName });
+    const token = createSasToken({ resource, key, expiresAtSeconds, policyName });
     return {
       audience: parseSasToken(token).encodedResource,
       value: new Secret(token),

@@ -1,14 +1,15 @@
-import { open, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
 
 import { serveCommands } from '../../agent/commands.js';
 import { runAgent } from '../../agent/run.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
-import { AgentError, errorText } from '../../errors.js';
+import { AgentError } from '../../errors.js';
 import { createDispatcher, type CommandDecision, type Dispatcher } from '../../handlers/dispatch.js';
 import { programHandler } from '../../handlers/program.js';
 import type { Command, CommandOutcome } from '../../model.js';
 import { commandKey } from '../../handlers/command-key.js';
+import { Alarm } from '../alarm.js';
+import { dumpBody } from '../dump.js';
 import type { Io } from '../io.js';
 import { createPrinter } from '../output.js';
 import { commandLine } from '../output-message.js';
@@ -149,49 +150,10 @@ async function printerOf(io: Io, flags: ReceiveFlags): Promise<(command: Command
   if (flags.dump !== undefined) await mkdir(flags.dump, { recursive: true });
   let dumped = 0;
   return async (command) => {
-    if (flags.dump !== undefined) await dump(flags.dump, ++dumped, command);
+    if (flags.dump !== undefined) await dumpBody(flags.dump, ++dumped, command);
     if (template !== undefined)
       await io.stdout.write(Buffer.concat([fillTemplate(template, command), Buffer.from(end)]));
     else await printer.print(commandLine(command), end);
     await io.stdout.flush();
   };
-}
-
-/** `0001-MESSAGEID.bin`: numbered in order, with what of the message id may stand in a file name. */
-async function dump(directory: string, number: number, { messageId = '', body }: Command): Promise<void> {
-  const safeId = messageId.replace(/[^A-Za-z0-9_-]+/g, '_').slice(0, 64);
-  for (let n = number; ; n++) {
-    const file = join(directory, `${[String(n).padStart(4, '0'), safeId].filter(Boolean).join('-')}.bin`);
-    try {
-      await using handle = await open(file, 'wx', 0o600);
-      await handle.writeFile(body);
-      return;
-    } catch (error) {
-      // What an earlier run left is not overwritten.
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue;
-      throw new AgentError('cannot-create', `cannot write ${file}: ${errorText(error)}`, { cause: error });
-    }
-  }
-}
-
-/** Says "enough" when its time is over. */
-class Alarm {
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(
-    readonly afterMs: number | undefined,
-    readonly enough: AbortController,
-  ) {}
-
-  restart(): void {
-    this.stop();
-    if (this.afterMs === undefined) return;
-    this.#timer = setTimeout(() => {
-      this.enough.abort();
-    }, this.afterMs);
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
 }
