@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 
+import { visible } from '../visible.js';
 import type { Subcommand } from './help.js';
 import type { Io } from './io.js';
 import { type Side, variable } from './variables.js';
@@ -88,4 +89,10 @@ export function columns(
   const characters = Array.from(line);
   if (limit === undefined || characters.length <= limit) return line;
   return `${characters.slice(0, limit - 1).join('')}…`;
+}
+
+/** Names and what stands behind them, a line each. */
+export function table(rows: readonly (readonly [name: string, value: string])[]): string {
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${visible(value)}`).join('\n');
 }

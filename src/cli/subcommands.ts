@@ -46,6 +46,16 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/spool.js')).spoolCommand,
       },
       {
+        name: 'inbox',
+        summary: 'commands that were accepted and are not done, and the dead ones',
+        load: async () => (await import('./device/inbox.js')).inboxCommand,
+      },
+      {
+        name: 'handler',
+        summary: 'handlers: list them, try one, begin one',
+        load: async () => (await import('./device/handler.js')).handlerCommand,
+      },
+      {
         name: 'sas',
         summary: 'print a SAS token',
         load: async () => (await import('./device/sas.js')).sasCommand,

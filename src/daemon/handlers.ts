@@ -4,6 +4,7 @@ import type { HandlerTelemetry } from '../handlers/contract.js';
 import { listHandlers, type FoundHandler } from '../handlers/directory.js';
 import { ruledHandler, type Handler, type HandlerRules } from '../handlers/handler.js';
 import { loadModule, moduleHandler } from '../handlers/module.js';
+import { startProblem } from '../handlers/process.js';
 import { programHandler } from '../handlers/program.js';
 import { streamHandler } from '../handlers/stream.js';
 import type { Log } from '../log.js';
@@ -21,7 +22,7 @@ export interface HandlerSurroundings {
 export interface PlacedHandler {
   config: HandlerConfig;
   handler: Handler;
-  /** Why it cannot be run, if that is known already. It takes its events all the same, and gives them back for later. */
+  /** Why it cannot be run, as it is now. It takes its events all the same, and gives them back for later. */
   refused: string | undefined;
 }
 
@@ -49,12 +50,19 @@ async function placeHandler(
 ): Promise<PlacedHandler> {
   if (refused !== undefined) return { config, handler: refusedHandler(config, refused), refused };
   try {
-    return { config, handler: await handlerOf(config, surroundings), refused };
+    const handler = await handlerOf(config, surroundings);
+    // A program is looked at again each time it is started, and may be well by then.
+    return { config, handler, refused: config.form === 'module' ? undefined : startProblem(config.exec[0]) };
   } catch (error) {
     if (!(error instanceof AgentError)) throw error;
     const why = [error.message, error.hint].filter((text) => text !== undefined).join('; ');
     return { config, handler: refusedHandler(config, why), refused: why };
   }
+}
+
+/** Files of handler directories that are not looked at because an earlier one has their name. */
+export function overshadowed({ handlerDirectories }: Pick<HandlingConfig, 'handlerDirectories'>) {
+  return listHandlers(handlerDirectories.paths).passedOver;
 }
 
 async function handlerOf(config: HandlerConfig, { log, clock, send }: HandlerSurroundings): Promise<Handler> {

@@ -1,4 +1,5 @@
-import type { HandlerEvent } from './contract.js';
+import type { EventKind, HandlerEvent } from './contract.js';
+import { parseJson } from './json.js';
 
 /**
  * The environment of a program: a few variables of the agent's own, and the event as `IOTHUB_*`. Built from nothing,
@@ -70,6 +71,64 @@ export function environmentOf(
   }
   const why = refusal(event, variables);
   return why === undefined ? { ok: true, variables } : { ok: false, why };
+}
+
+/** The event that these variables tell of, for a module that is run as a program. What is missing is left out. */
+export function eventIn(
+  variables: Readonly<Record<string, string | undefined>>,
+  on: EventKind,
+  body: Buffer,
+): HandlerEvent {
+  const number = (name: string): number | undefined => finite(Number.parseInt(variables[name] ?? '', 10));
+  const time = (name: string): number | undefined => finite(Date.parse(variables[name] ?? ''));
+  const fields = {
+    deviceId: variables['IOTHUB_DEVICE_ID'] ?? '',
+    moduleId: variables['IOTHUB_MODULE_ID'],
+    contentType: variables['IOTHUB_CONTENT_TYPE'],
+    properties: {},
+    body,
+  };
+  switch (on) {
+    case 'command':
+      return {
+        ...fields,
+        event: on,
+        messageId: variables['IOTHUB_MESSAGE_ID'],
+        correlationId: variables['IOTHUB_CORRELATION_ID'],
+        userId: variables['IOTHUB_USER_ID'],
+        contentEncoding: variables['IOTHUB_CONTENT_ENCODING'],
+        ack: variables['IOTHUB_ACK'],
+        sequenceNumber: number('IOTHUB_SEQUENCE_NUMBER'),
+        deliveryCount: number('IOTHUB_DELIVERY_COUNT') ?? 0,
+        enqueuedAt: time('IOTHUB_ENQUEUED_TIME'),
+        expiresAt: time('IOTHUB_EXPIRES'),
+        properties: stringsIn(variables['IOTHUB_PROPERTIES'] ?? '{}'),
+      };
+    case 'method':
+      return {
+        ...fields,
+        event: on,
+        method: variables['IOTHUB_METHOD'] ?? '',
+        requestId: variables['IOTHUB_REQUEST_ID'],
+      };
+    case 'twin':
+      return {
+        ...fields,
+        event: on,
+        path: variables['IOTHUB_TWIN_PATH'] ?? '',
+        version: number('IOTHUB_TWIN_VERSION') ?? 0,
+      };
+  }
+}
+
+function finite(value: number): number | undefined {
+  return Number.isFinite(value) ? value : undefined;
+}
+
+function stringsIn(json: string): Record<string, string> {
+  const parsed = parseJson(Buffer.from(json));
+  if (!parsed.ok || typeof parsed.value !== 'object' || parsed.value === null) return {};
+  return Object.fromEntries(Object.entries(parsed.value).map(([name, value]) => [name, String(value)]));
 }
 
 /** What every program gets of the agent's own environment. */

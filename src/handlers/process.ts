@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { accessSync, closeSync, constants, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
@@ -52,6 +52,17 @@ export interface OwnProcess {
 
 export type Exit = { code: number } | { signal: string };
 export type Started = { ok: true; process: OwnProcess } | { ok: false; why: string };
+
+/** Why a program cannot be started, as far as can be told without starting it. */
+export function startProblem(file: string, searchPath = process.env['PATH']): string | undefined {
+  const path = pathOf(file, searchPath);
+  if (path === undefined) return `${file} is missing from PATH`;
+  if (!existsSync(path)) return `${path} is missing`;
+  return (
+    permissionProblem(path) ??
+    (isExecutable(path) ? undefined : `${path} is not executable; chmod +x ${path}`)
+  );
+}
 
 export async function startProcess(options: ProcessOptions): Promise<Started> {
   const file = pathOf(options.file, options.variables['PATH']);

@@ -11,7 +11,7 @@ import { exitCodeFor, exitCodes } from '../exit-codes.js';
 import type { Io } from '../io.js';
 import { jsonOnOneLine } from '../json-text.js';
 import { bodyForPeople, messageLine } from '../output-message.js';
-import type { Printable, Printer, TextLook } from '../output.js';
+import { table, type Printable, type Printer, type TextLook } from '../output.js';
 import { entriesOf, entryFacts, entryLine, refusal, type Entry, type Selection } from './spool-entries.js';
 import type { SpoolPlace } from './spool-options.js';
 
@@ -150,11 +150,6 @@ function pageText(entry: Entry, { time }: TextLook): string {
     ['body', bodyForPeople(message.body)],
   ];
   return table(rows.filter((row): row is [string, string] => row[1] !== undefined && row[1] !== ''));
-}
-
-function table(rows: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...rows.map(([name]) => name.length));
-  return rows.map(([name, value]) => `${name.padEnd(width)}  ${visible(value)}`).join('\n');
 }
 
 const dropNames: Record<keyof Drops, string> = {
