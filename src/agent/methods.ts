@@ -1,6 +1,5 @@
 import type { MethodRequest } from '../amqp/methods.js';
 import type { HubSession } from '../amqp/session.js';
-import type { Clock } from '../clock.js';
 import { errorText } from '../errors.js';
 import type { MethodEvent } from '../handlers/contract.js';
 import type { Dispatcher } from '../handlers/dispatch.js';
@@ -12,8 +11,17 @@ import { keepChannel, type ChannelOptions } from './channel.js';
 export interface MethodOptions extends ChannelOptions {
   /** The hub hands methods over from now on. */
   onServing?: (() => void) | undefined;
-  /** A caller has got an answer. */
-  onAnswered?: (() => void) | undefined;
+  /** A caller has got its answer. */
+  onAnswered?: ((answered: AnsweredMethod) => void) | undefined;
+}
+
+export interface AnsweredMethod {
+  request: Pick<MethodRequest, 'requestId' | 'method' | 'payload'>;
+  status: number;
+  /** JSON text. */
+  payload: Buffer;
+  /** From the request's arrival to the hub's word that it has the answer. */
+  ms: number;
 }
 
 /**
@@ -33,9 +41,9 @@ export async function serveMethods(
       what: 'methods',
       open: (signal) => session.openMethods(signal),
       work: async (methods, healthy) => {
-        const onAnswered = () => {
+        const onAnswered = (answered: AnsweredMethod) => {
           healthy();
-          options.onAnswered?.();
+          options.onAnswered?.(answered);
         };
         methods.serve((request) => {
           void answerMethod(request, methods.over, dispatcher, { ...options, onAnswered });
@@ -64,15 +72,16 @@ async function answerMethod(
   const { status, payload } = stopping.aborted
     ? refusal(503, 'the agent is stopping')
     : await replyTo(request, over, dispatcher, log);
-  const facts = { method: request.method, status, ms: elapsedMs(clock, arrivedAt) };
+  const facts = { method: request.method, status };
   try {
     const { outcome } = await request.respond(status, payload);
     if (outcome !== 'accepted') {
       log.warn('the hub did not take the answer of a method', { ...facts, outcome });
       return;
     }
-    log.debug('method answered', facts);
-    onAnswered?.();
+    const ms = Math.round(clock.monotonic() - arrivedAt);
+    log.debug('method answered', { ...facts, ms });
+    onAnswered?.({ request, status, payload, ms });
   } catch (error) {
     log.info('the channel was lost before the answer of a method was out', { ...facts, error });
   }
@@ -152,8 +161,4 @@ function isJson(bytes: Buffer): boolean {
   } catch {
     return false;
   }
-}
-
-function elapsedMs(clock: Clock, since: number): number {
-  return Math.round(clock.monotonic() - since);
 }

@@ -56,6 +56,16 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/handler.js')).handlerCommand,
       },
       {
+        name: 'method',
+        summary: 'answer direct methods',
+        load: async () => (await import('./device/method.js')).methodCommand,
+      },
+      {
+        name: 'twin',
+        summary: 'the device twin: read it, report, follow what is desired',
+        load: async () => (await import('./device/twin.js')).twinCommand,
+      },
+      {
         name: 'sas',
         summary: 'print a SAS token',
         load: async () => (await import('./device/sas.js')).sasCommand,

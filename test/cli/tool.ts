@@ -1,9 +1,11 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Emulator } from '../../src/emulator/emulator.js';
 
@@ -156,6 +158,15 @@ export class Folder implements AsyncDisposable {
   /** A shell script that can be executed. */
   script(name: string, body: string): Promise<string> {
     return this.write(name, `#!/bin/sh\n${body}\n`, 0o700);
+  }
+
+  /** Resolves when there is a file of this name. */
+  async has(name: string, timeoutMs = 20_000): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    while (!existsSync(join(this.path, name))) {
+      if (Date.now() > deadline) throw new Error(`no file ${name} came to be in ${this.path}`);
+      await delay(20);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
