@@ -4,6 +4,7 @@ import { systemClock, type Clock } from '../clock.js';
 import { AgentError, errorText } from '../errors.js';
 import type { Log } from '../log.js';
 import { hubLimits, type Command, type CommandOutcome } from '../model.js';
+import { anyOf } from '../signals.js';
 import { commandKey } from './command-key.js';
 import type { CommandEvent, MethodEvent, TwinEvent } from './contract.js';
 import { keptOutputBytes, type Answer, type Handler, type Order } from './handler.js';
@@ -268,8 +269,8 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   }
 
   async function hold(ms: number, signal?: AbortSignal): Promise<void> {
-    const ends = signal === undefined ? stopping : AbortSignal.any([stopping, signal]);
-    await clock.sleep(ms, ends).catch(() => undefined); // told to stop: the release goes out now
+    using until = signal === undefined ? anyOf(stopping) : anyOf(stopping, signal);
+    await clock.sleep(ms, until).catch(() => undefined); // told to stop: the release goes out now
   }
 
   async function drain(signal?: AbortSignal): Promise<void> {

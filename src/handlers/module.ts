@@ -2,6 +2,7 @@ import { pathToFileURL } from 'node:url';
 
 import { systemClock, type Clock } from '../clock.js';
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
+import { anyOf } from '../signals.js';
 import {
   BadMessage,
   type CommandCall,
@@ -96,7 +97,7 @@ async function callModule(
   const { clock = systemClock } = options;
   const deadline = new AbortController();
   const over = new AbortController();
-  const signal = AbortSignal.any([deadline.signal, run.stopping]);
+  using signal = anyOf(deadline.signal, run.stopping);
   const context: HandlerContext = {
     signal,
     deadline: clock.now() + run.timeoutMs,
@@ -105,9 +106,10 @@ async function callModule(
     send: options.send,
   };
   const late = async (): Promise<Answer> => {
-    await clock.sleep(run.timeoutMs, AbortSignal.any([over.signal, run.killing])).catch(() => undefined);
+    using until = anyOf(over.signal, run.killing);
+    await clock.sleep(run.timeoutMs, until).catch(() => undefined);
     if (!over.signal.aborted) deadline.abort();
-    await clock.sleep(killGraceMs, AbortSignal.any([over.signal, run.killing])).catch(() => undefined);
+    await clock.sleep(killGraceMs, until).catch(() => undefined);
     if (!over.signal.aborted) run.log.error('it does not heed its signal and is left running');
     return run.stopping.aborted ? stopped : timedOut(run.timeoutMs);
   };

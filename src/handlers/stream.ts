@@ -2,6 +2,7 @@ import { once } from 'node:events';
 
 import { systemClock, type Clock } from '../clock.js';
 import type { Log } from '../log.js';
+import { anyOf } from '../signals.js';
 import type { EventKind, HandlerEvent } from './contract.js';
 import { inheritedVariables } from './environment.js';
 import {
@@ -241,7 +242,8 @@ class StreamSession {
       const heard = new AbortController();
       this.#onHeard = heard;
       this.#tell({ type: 'ping' });
-      await this.#clock.sleep(everyMs / 3, AbortSignal.any([signal, heard.signal])).catch(() => undefined);
+      using until = anyOf(signal, heard.signal);
+      await this.#clock.sleep(everyMs / 3, until).catch(() => undefined);
       if (this.#isOver() || heard.signal.aborted || this.#isBusy()) continue;
       this.#log.warn('it does not answer {"type":"ping"} by {"type":"pong"} and is started anew');
       this.#process.signal('SIGKILL');
