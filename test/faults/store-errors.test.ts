@@ -149,22 +149,45 @@ test('a failed sync is never asked again: the records go to another file', async
   const spool = await Spool.open(log);
   await spool.append([message('1')]);
   const [segment] = disk.trace.filter(({ call }) => call === 'sync').slice(-1);
-  let failed: string | undefined;
+  let failed: { path: string; at: number } | undefined;
   disk.fault = ({ call, path }) => {
-    if (call !== 'sync' || failed !== undefined) return undefined;
-    failed = path;
+    if (call !== 'sync' || failed) return undefined;
+    failed = { path, at: disk.trace.length };
     return systemError('EIO');
   };
   await spool.append([message('2')]);
-  expect(failed).toBe(segment!.path);
-  const later = disk.trace.slice(
-    disk.trace.findLastIndex(({ path, call }) => path === failed && call === 'sync'),
-  );
-  expect(later.filter(({ call, path }) => call === 'write' && path === failed)).toEqual([]);
+  expect(failed).toMatchObject({ path: segment!.path });
+  const later = disk.trace.slice(failed!.at + 1);
+  expect(later.filter(({ call, path }) => call === 'write' && path === failed!.path)).toEqual([]);
   const opened = await Spool.open(await openLog(disk.afterPowerCut(), { segmentBytes }));
   const found: string[] = [];
   for await (const { messageId } of opened.waiting()) found.push(messageId);
   expect(found).toEqual(['1', '2']);
+});
+
+test('what a failed write has left behind is not taken for real, even if it cannot be cut off', async () => {
+  const disk = new FakeDisk();
+  const log = await openLog(disk, { segmentBytes });
+  const spool = await Spool.open(log);
+  await spool.append([message('1')]);
+  let failures = 0;
+  disk.fault = ({ call }) => {
+    const fails = call === 'truncate' || (call === 'sync' && failures === 0);
+    if (fails) failures++;
+    return fails ? systemError('EIO') : undefined;
+  };
+  // Written, but not synced; written again to the next file, and then something else under other ids.
+  await spool.append([message('2'), message('3')]);
+  const { messages } = await spool.read(Spool.start, { count: 2 });
+  await spool.remove(messages);
+  await spool.append([message('4')]);
+  expect(failures).toBeGreaterThan(1);
+  for (const left of [disk.afterKill(), disk.afterPowerCut()]) {
+    const opened = await Spool.open(await openLog(left, { segmentBytes }));
+    const found: string[] = [];
+    for await (const { messageId } of opened.waiting()) found.push(messageId);
+    expect(found).toEqual(['3', '4']);
+  }
 });
 
 test('on a full disk telemetry is refused, what waits is delivered, and that makes room again', async () => {

@@ -182,7 +182,8 @@ class FakeFile implements StoreFile {
 
   async read(into: Buffer, position: number): Promise<number> {
     await Promise.resolve();
-    return this.inode.content.copy(into, 0, position);
+    const { content } = this.inode;
+    return position < content.length ? content.copy(into, 0, position) : 0;
   }
 
   write(from: Buffer, position: number): Promise<void> {

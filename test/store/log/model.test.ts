@@ -302,12 +302,15 @@ const commands = fc.commands(
   { size: 'max', maxCommands: 80 },
 );
 
+const runs = Number(process.env['IOTHUB_MODEL_RUNS'] ?? 100);
+
 test('the log does what a list in memory does, whatever happens to process, power and disk', async () => {
   await fc.assert(
     fc.asyncProperty(fc.nat(), commands, async (seed, list) => {
       await fc.asyncModelRun(async () => ({ model: new Model(), real: await Real.start(seed) }), list);
     }),
-    { numRuns: Number(process.env['IOTHUB_MODEL_RUNS'] ?? 100) },
+    // A failure is made smaller until the time is over; its seed and path are printed.
+    { numRuns: runs, interruptAfterTimeLimit: 200 * runs },
   );
   const timesSaid = (start: string): number =>
     said.lines.filter(({ message }) => message.startsWith(start)).length;
