@@ -3,6 +3,7 @@ import type { DeviceId } from '../../model.js';
 import { openServiceClient, type ServiceOptions } from '../../service/client.js';
 import { openCommandSender } from '../../service/commands.js';
 import { openFeedbackWait, type FeedbackRecord } from '../../service/feedback.js';
+import { anyOf } from '../../signals.js';
 import { visible } from '../../visible.js';
 import { exitCodeFor, exitCodes } from '../exit-codes.js';
 import type { Io } from '../io.js';
@@ -25,12 +26,10 @@ export interface CommandJob {
 /** Sends commands one after the other, prints what became of each, and returns the exit code: that of the first failure. */
 export async function sendCommands(io: Io, hub: ServiceOptions, job: CommandJob): Promise<number> {
   const patience = () =>
-    AbortSignal.any([
-      io.stop,
-      ...(Number.isFinite(job.timeoutMs) ? [AbortSignal.timeout(job.timeoutMs)] : []),
-    ]);
-  await using client = await openServiceClient(hub, patience());
-  const opening = patience();
+    anyOf(io.stop, ...(Number.isFinite(job.timeoutMs) ? [AbortSignal.timeout(job.timeoutMs)] : []));
+  using connecting = patience();
+  await using client = await openServiceClient(hub, connecting);
+  using opening = patience();
   const feedback = job.waitMs === undefined ? undefined : await openFeedbackWait(client, opening);
   const sender = await openCommandSender(client, opening);
   let exitCode: number = exitCodes.ok;
@@ -48,12 +47,14 @@ export async function sendCommands(io: Io, hub: ServiceOptions, job: CommandJob)
     const startedAt = performance.now();
     feedback?.expect(message.messageId);
     const ack = feedback === undefined ? message.ack : 'full';
-    const result = await sender.send({ ...message, to: job.to, ack }, patience());
+    using answering = patience();
+    const result = await sender.send({ ...message, to: job.to, ack }, answering);
     const ms = performance.now() - startedAt;
     if (feedback === undefined || result.outcome !== 'accepted') return { result, ms };
     const limit = AbortSignal.timeout(job.waitMs ?? 0);
+    using until = anyOf(io.stop, limit);
     try {
-      const record = await feedback.next(message.messageId, AbortSignal.any([io.stop, limit]));
+      const record = await feedback.next(message.messageId, until);
       return { record, ms: performance.now() - startedAt };
     } catch (error) {
       if (!limit.aborted || io.stop.aborted) throw error;
