@@ -36,6 +36,7 @@ export async function sendAs(hub: Emulator, deviceId: string, ids: readonly stri
   await using session = await openSession(hub, {
     connectionString: hub.deviceConnectionString(deviceId),
     links: ['telemetry'],
+    signal: new AbortController().signal,
   });
   const until = AbortSignal.timeout(20_000);
   for (const messageId of ids) {
