@@ -12,7 +12,7 @@ const retryShare = 0.02;
 
 /** Keeps the session's token fresh while `work` goes on. */
 export async function renewTokensDuring<T>(
-  session: Pick<HubSession, 'renewToken' | 'over'>,
+  session: Pick<HubSession, 'token' | 'renewToken' | 'over'>,
   { makeToken, clock, log }: { makeToken: TokenMaker; clock: Clock; log: Log },
   work: () => Promise<T>,
 ): Promise<T> {
@@ -32,20 +32,22 @@ export async function renewTokensDuring<T>(
  * once, because the old one carries a time that was wrong.
  */
 async function renewTokens(
-  session: Pick<HubSession, 'renewToken' | 'over'>,
+  session: Pick<HubSession, 'token' | 'renewToken' | 'over'>,
   makeToken: TokenMaker,
   { clock, log, until }: { clock: Clock; log: Log; until: AbortSignal },
 ): Promise<void> {
   using signal = anyOf(until, session.over);
   let lifeMs = makeToken(clock.now()).expiresAt - clock.now();
+  // The connection may be older than these links, and its token with it.
+  let leftMs = Math.min(lifeMs, (session.token?.expiresAt ?? Infinity) - clock.now());
   for (;;) {
-    await due(lifeMs * renewAtShare, clock, signal);
+    await due(leftMs - lifeMs * (1 - renewAtShare), clock, signal);
     for (;;) {
       try {
         const token = makeToken(clock.now());
         using patience = anyOf(signal, AbortSignal.timeout(answerWithinMs));
         await session.renewToken(token, patience);
-        lifeMs = token.expiresAt - clock.now();
+        lifeMs = leftMs = token.expiresAt - clock.now();
         log.debug('token renewed', { expires: new Date(token.expiresAt).toISOString() });
         break;
       } catch (error) {

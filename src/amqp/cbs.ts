@@ -16,6 +16,7 @@ import { SessionScope } from './scope.js';
 export class Cbs {
   readonly #connection: AmqpConnection;
   #links: CbsLinks;
+  #token: Token | undefined;
 
   /** Begins the session and both links without waiting: the first put-token leaves as soon as there is credit. */
   constructor(connection: AmqpConnection) {
@@ -30,6 +31,12 @@ export class Cbs {
   async putToken(token: Token, signal: AbortSignal): Promise<void> {
     if (this.#links.over.aborted) this.#links = new CbsLinks(this.#connection);
     await this.#links.putToken(token, signal);
+    this.#token = token;
+  }
+
+  /** The last one that the hub took on this connection. */
+  get token(): Token | undefined {
+    return this.#token;
   }
 }
 

@@ -53,6 +53,8 @@ export interface HubSession extends AsyncDisposable {
   openMethods(signal: AbortSignal): Promise<MethodLink>;
   /** The link for the device twin, in the same way. */
   openTwin(signal: AbortSignal): Promise<TwinLink>;
+  /** The token that the connection lives on; undefined with a client certificate. */
+  readonly token: Token | undefined;
   /** Replaces the token; no link is attached anew for it. */
   renewToken(token: Token, signal: AbortSignal): Promise<void>;
   /** Whether the links are over and the connection is not, so that `repair` can help. */
@@ -209,6 +211,10 @@ class OpenHubSession implements HubSession {
   openTwin(signal: AbortSignal): Promise<TwinLink> {
     const { channels, options } = this.#base;
     return withinDeadline(options, 'attach the twin links', signal, (until) => channels.twin.open(until));
+  }
+
+  get token(): Token | undefined {
+    return this.#base.cbs?.token;
   }
 
   async renewToken(token: Token, signal: AbortSignal): Promise<void> {

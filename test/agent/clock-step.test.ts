@@ -85,6 +85,7 @@ test('tokens are renewed at four fifths of their life, and at once when the cloc
   const working = renewTokensDuring(
     {
       over: session.over,
+      token: session.token,
       renewToken: (token, signal) => (renewals.push(clock.monotonic()), session.renewToken(token, signal)),
     },
     { makeToken, clock, log: silentLog },

@@ -1,6 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
-import type { Clock } from '../../src/clock.js';
+import { systemClock, type Clock } from '../../src/clock.js';
 
 /** A clock whose time runs `factor` times as fast as that of the machine. */
 export function fastClock(factor: number): Clock {
@@ -10,8 +8,6 @@ export function fastClock(factor: number): Clock {
   return {
     now: () => startedAt + elapsed(),
     monotonic: elapsed,
-    sleep: async (ms, signal) => {
-      await delay(ms / factor, undefined, signal ? { signal } : {});
-    },
+    sleep: (ms, signal) => systemClock.sleep(ms / factor, signal),
   };
 }
