@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Log } from '../log.js';
 import type { Command, CommandOutcome, CommandReply } from '../model.js';
+import { anyOf } from '../signals.js';
 import type { CommandEvent } from './contract.js';
 import type { Answer, Handler, Order } from './handler.js';
 import { laneOf } from './lane.js';
@@ -17,8 +18,8 @@ export interface CommandInbox {
   take(key: string, command: Command, handler: string): Promise<void>;
   /** What is not finished, oldest first. */
   waiting(): Iterable<WaitingCommand>;
-  /** A run begins. Resolves to the command with its body. */
-  began(id: number): Promise<CommandEvent>;
+  /** A run begins. Resolves to the command with its body; undefined when someone has dropped it. */
+  began(id: number): Promise<CommandEvent | undefined>;
   /** It is to be run once more. */
   postponed(id: number, why: Postponement): Promise<void>;
   /** It is done, or, after a reject, given up and kept for people to look at. */
@@ -89,7 +90,8 @@ export async function workInbox(options: InboxWorkerOptions): Promise<void> {
   while (!stopping.aborted) {
     changed = new AbortController();
     const sleepMs = Math.min(worker.startDue(), longestSleepMs);
-    await clock.sleep(sleepMs, AbortSignal.any([changed.signal, stopping])).catch(() => undefined);
+    using until = anyOf(changed.signal, stopping);
+    await clock.sleep(sleepMs, until).catch(() => undefined);
   }
   log.debug('the inbox rests');
   await worker.ended();
@@ -158,6 +160,7 @@ class InboxWorker {
     if (runner.stopping.aborted) return;
 
     const event = await inbox.began(id);
+    if (event === undefined) return;
     const answer = await runner.run(handler, event, waiting.attempts + 1, handler.timeoutMs);
     const outcome = outcomeOf(answer, handler);
     if (outcome.outcome !== 'release') await this.#finish(waiting, outcome, handler, answer);

@@ -211,8 +211,12 @@ export class Inbox {
     this.#tell();
   }
 
-  /** Resolves, with the whole command, when it is on disk that a run begins. Errors: `io`, `try-again`. */
-  async began(id: number): Promise<KeptCommand & { event: 'command'; body: Buffer }> {
+  /**
+   * Resolves, with the whole command, when it is on disk that a run begins; undefined when it was dropped meanwhile.
+   * Errors: `io`, `try-again`.
+   */
+  async began(id: number): Promise<(KeptCommand & { event: 'command'; body: Buffer }) | undefined> {
+    if (!this.#known.has(id)) return undefined;
     const body = await this.body(id);
     const { command } = this.#of(id).entry;
     const running = ({ progress }: Entry): Progress => ({
