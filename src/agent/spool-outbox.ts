@@ -23,6 +23,9 @@ export type Flow =
   | { flow: 'paused'; why: Pause; condition: string; until: number }
   | { flow: 'probing'; why: Pause; condition: string; isOut: boolean };
 
+/** What the hub said of a message in the end: it has it, or will never take it, and then it is a dead letter. */
+export type Fate = Extract<SendOutcome, { outcome: 'accepted' | 'rejected' }>;
+
 export interface SpoolOutboxOptions {
   clock: Clock;
   log: Log;
@@ -54,6 +57,8 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   readonly #pauses: Record<Pause, number> = { trouble: 0, throttled: 0, quota: 0, identity: 0 };
   #removing: SpooledMessage[] = [];
   readonly #recording = new Set<Promise<void>>();
+  /** Who waits for what becomes of a message, by its id. */
+  readonly #watchers = new Map<number, (fate: Fate) => void>();
   /** Aborted, and replaced, when there may be something new for `wait` to do. */
   #news = new AbortController();
   readonly #whenEmpty: 'wait' | 'end';
@@ -73,6 +78,20 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   /** Resolves when what the hub has answered so far is recorded, or has failed to be and was logged. */
   async recorded(): Promise<void> {
     while (this.#recording.size > 0) await Promise.all(this.#recording);
+  }
+
+  /**
+   * What becomes of the message with this id, to be asked in the turn of the event loop in which it was stored.
+   * Rejects with the signal's reason when it is aborted first: a message may be dropped for its age, or wait for days.
+   */
+  async fateOf(id: number, signal: AbortSignal): Promise<Fate> {
+    const fate = new Promise<Fate>((resolve) => this.#watchers.set(id, resolve));
+    using patience = anyOf(signal);
+    try {
+      return await Promise.race([fate, rejectionOf(patience)]);
+    } finally {
+      this.#watchers.delete(id);
+    }
   }
 
   take(fellows?: Fellows): SpoolEntry | undefined {
@@ -104,6 +123,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
       case 'done':
         this.#open();
         this.#remove(entry.message);
+        this.#watchers.get(entry.message.ref.id)?.({ outcome: 'accepted' });
         break;
       case 'refused': {
         this.#open();
@@ -118,6 +138,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
           this.#spool.setAside(entry.message, { condition, description }),
           'a refused message could not be set aside yet',
         );
+        this.#watchers.get(entry.message.ref.id)?.({ outcome: 'rejected', condition, description });
         break;
       }
       case 'again':

@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs';
-
 import { AgentError } from '../errors.js';
 import { errorReport } from './error-report.js';
 import { exitCodeFor, exitCodes } from './exit-codes.js';
 import { type Io, Interrupted, processIo } from './io.js';
 import { type Tool, type ToolName, tools } from './subcommands.js';
+import { version } from './version.js';
 
 /** Runs one of the three commands with the arguments of this process. Nothing else in the product exits. */
 export async function main(name: ToolName): Promise<void> {
@@ -65,11 +64,6 @@ function dropTraps(io: Io): void {
   void io.stderr.write(
     'warning: NODE_TLS_REJECT_UNAUTHORIZED is ignored; name the certificate authority to trust with --ca FILE\n',
   );
-}
-
-function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 /** Not awaited: a reader of stderr that has stopped reading must not keep the process from ending. */

@@ -35,13 +35,17 @@ function stateDirectory({ env }: Pick<Io, 'env'>): string {
 /** Names of files have 255 bytes at most, and ids with many special characters would be longer. */
 const longestName = 200;
 
-function nameFor({ host, deviceId, moduleId }: DeviceId & { host: string }): string {
+/** A name for files of a device, different from that of every other. */
+export function nameFor(
+  { host, deviceId, moduleId }: DeviceId & { host: string },
+  longest: number = longestName,
+): string {
   const parts =
     moduleId === undefined ? [host.toLowerCase(), deviceId] : [host.toLowerCase(), deviceId, moduleId];
   const name = parts.map(encodePart).join('_');
-  if (name.length <= longestName) return name;
+  if (name.length <= longest) return name;
   const digest = createHash('sha256').update(name).digest('hex').slice(0, 32);
-  return `${name.slice(0, longestName - digest.length - 1)}_${digest}`;
+  return `${name.slice(0, Math.max(0, longest - digest.length - 1))}_${digest}`;
 }
 
 /** `_` is what separates the parts, so it is encoded too. */

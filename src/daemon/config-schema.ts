@@ -48,6 +48,17 @@ const spool = v.strictObject({
   ),
 });
 
+const control = v.strictObject({
+  socket: v.optional(
+    v.pipe(
+      v.string(),
+      v.description(
+        'Unix socket for status, telemetry and reload; "" for none. Absent: in the runtime directory of systemd or the user',
+      ),
+    ),
+  ),
+});
+
 const log = v.strictObject({
   level: v.optional(
     v.picklist(
@@ -82,6 +93,7 @@ export const configSchema = v.strictObject({
     [],
   ),
   spool: v.optional(v.pipe(spool, v.description('Telemetry that waits for the hub')), {}),
+  control: v.optional(v.pipe(control, v.description('How other programs speak to the agent')), {}),
   log: v.optional(
     v.pipe(log, v.description('What is said on standard error; flags and the environment win')),
     {},

@@ -30,6 +30,8 @@ export interface AgentConfig extends HandlingConfig {
   };
   /** The directory is a path; undefined: where state belongs. */
   spool: { directory: string | undefined } & Pick<SpoolOptions, 'maximumBytes' | 'maximumAgeMs' | 'whenFull'>;
+  /** A path; "": none; undefined: where sockets belong. */
+  control: { socket: string | undefined };
   log: { level: LogLevel; format: 'auto' | 'text' | 'json' | 'journal' };
   shutdown: { drainTimeoutMs: number };
 }
@@ -144,7 +146,7 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
 }
 
 function agentConfig(file: ConfigFile, folder: string): AgentConfig {
-  const { hub, spool, log, shutdown } = file;
+  const { hub, spool, control, log, shutdown } = file;
   return {
     hub: {
       connectionString:
@@ -160,6 +162,7 @@ function agentConfig(file: ConfigFile, folder: string): AgentConfig {
       maximumAgeMs: spool.max_age,
       whenFull: spool.when_full,
     },
+    control: { socket: control.socket ? resolve(folder, control.socket) : control.socket },
     log,
     shutdown: { drainTimeoutMs: shutdown.drain_timeout },
   };

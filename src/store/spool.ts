@@ -71,6 +71,8 @@ export interface Appended {
   readonly stored: number;
   /** Only with `drop_newest`. */
   readonly dropped: number;
+  /** What the log calls those that were stored, in their order. */
+  readonly ids: readonly number[];
 }
 
 export interface SpoolStats {
@@ -154,8 +156,8 @@ export class Spool {
       // Begun here, so that calls keep their order, and awaited outside, so that they share a write.
       return { fitting: count, stored: this.#store(puts.slice(0, count), sumOf(sizes.slice(0, count))) };
     });
-    await stored;
-    return { stored: fitting, dropped: messages.length - fitting };
+    const ids = await stored;
+    return { stored: fitting, dropped: messages.length - fitting, ids };
   }
 
   /**
@@ -366,17 +368,18 @@ export class Spool {
     });
   }
 
-  async #store(puts: readonly PutOperation[], bytes: number): Promise<void> {
-    if (puts.length === 0) return;
+  async #store(puts: readonly PutOperation[], bytes: number): Promise<readonly number[]> {
+    if (puts.length === 0) return [];
     this.#promised.count += puts.length;
     this.#promised.bytes += bytes;
     try {
-      await this.log.commitEach(puts);
+      const refs = await this.log.commitEach(puts);
+      this.arrived();
+      return refs.map(({ id }) => id);
     } finally {
       this.#promised.count -= puts.length;
       this.#promised.bytes -= bytes;
     }
-    this.arrived();
   }
 
   #isExpiryDue(): boolean {

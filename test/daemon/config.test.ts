@@ -50,6 +50,7 @@ test('an empty file is a complete configuration', () => {
       maximumAgeMs: 604_800_000,
       whenFull: 'reject',
     },
+    control: { socket: undefined },
     log: { level: 'info', format: 'auto' },
     shutdown: { drainTimeoutMs: 20_000 },
   });

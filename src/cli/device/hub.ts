@@ -14,6 +14,8 @@ export interface DeviceHub {
   readonly makeToken: TokenMaker;
   readonly clock: Clock;
   readonly log: Log;
+  /** Of the last token that was made, milliseconds since the epoch. */
+  tokenExpiresAt(): number | undefined;
   open(links: readonly ('telemetry' | 'commands')[], signal: AbortSignal): Promise<HubSession>;
   encode(message: TelemetryMessage): Buffer;
 }
@@ -29,19 +31,26 @@ export async function deviceHub(
   options: DeviceHubOptions,
 ): Promise<DeviceHub> {
   const { log, idleTimeoutMs } = options;
-  const makeToken = deviceTokens(identity, options.tokenTtlMs);
-  if (makeToken === undefined) {
+  const tokens = deviceTokens(identity, options.tokenTtlMs);
+  if (tokens === undefined) {
     throw new AgentError('config', 'a certificate (x509=true) cannot be used yet', {
       hint: 'use a connection string with SharedAccessKey=…',
     });
   }
   const endpoint = await endpointOf(identity.gatewayHost ?? identity.host, options);
   const clock = systemClock;
+  let tokenExpiresAt: number | undefined;
+  const makeToken: TokenMaker = (now) => {
+    const token = tokens(now);
+    tokenExpiresAt = token.expiresAt;
+    return token;
+  };
   return {
     identity,
     makeToken,
     clock,
     log,
+    tokenExpiresAt: () => tokenExpiresAt,
     open: (links, signal) =>
       openHubSession(
         { endpoint, identity, links, log, idleTimeoutMs, token: () => makeToken(clock.now()) },

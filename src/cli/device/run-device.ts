@@ -10,7 +10,12 @@ import { renewTokensDuring } from '../../agent/tokens.js';
 import { TwinKeeper } from '../../agent/twin.js';
 import { createDispatcher, type Dispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
+import { openControl } from '../../daemon/control.js';
+import { controlRoutes } from '../../daemon/control-routes.js';
+import type { ControlPlace } from '../../daemon/control-socket.js';
+import type { TelemetryDoor } from '../../daemon/control-telemetry.js';
 import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
+import { StatusBoard } from '../../daemon/status.js';
 import { UnitStatus } from '../../daemon/unit-status.js';
 import type { HubSession } from '../../amqp/session.js';
 import { AgentError } from '../../errors.js';
@@ -19,11 +24,12 @@ import type { Handler } from '../../handlers/handler.js';
 import { replyMessage, telemetryOf } from '../../handlers/reply-message.js';
 import type { Log } from '../../log.js';
 import { messageBytes } from '../../message-size.js';
-import { hubLimits, type CommandOutcome, type CommandReply } from '../../model.js';
+import { hubLimits, type CommandOutcome, type CommandReply, type TelemetryMessage } from '../../model.js';
 import type { CommandFacts } from '../../store/ledger.js';
 import type { Spool } from '../../store/spool.js';
 import { openStore, type StoreOptions } from '../../store/store.js';
 import type { Io } from '../io.js';
+import { version } from '../version.js';
 import type { DeviceHub } from './hub.js';
 
 export interface RunJob {
@@ -32,6 +38,8 @@ export interface RunJob {
   store: Pick<StoreOptions, 'directory' | 'spool' | 'inbox'>;
   /** How long outcomes of commands are remembered. */
   dedupeMs: number;
+  /** Where other programs speak to the agent; undefined: nowhere. */
+  control: ControlPlace | undefined;
 }
 
 /** Messages that may be unanswered at once: with batches, a few transfers. */
@@ -49,7 +57,8 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     log,
     clock,
   });
-  const handlers = await job.makeHandlers({ log, clock, send: senderOf(hub, store.spool) });
+  const keep = keeperOf(hub, store.spool);
+  const handlers = await job.makeHandlers({ log, clock, send: senderOf(keep) });
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
   const channels = servingOf(hub, io.stop, dispatcher, new Set(handlers.map(({ on }) => on)));
@@ -61,6 +70,25 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     waiting: store.spool.stats().waiting.count,
   }));
   using _watchdog = feedWatchdog(notifier, () => unit.isProgressing);
+  const board = new StatusBoard({
+    identity: hub.identity,
+    version: version(),
+    clock,
+    spool: store.spool,
+    inbox,
+    flow: () => outbox.flow,
+    tokenExpiresAt: () => hub.tokenExpiresAt(),
+    handlers: () => handlers,
+    health: () => dispatcher.health(),
+  });
+  const telemetry: TelemetryDoor = {
+    keep,
+    fateOf: (id, signal) => outbox.fateOf(id, signal),
+    has: async (id) => (await store.spool.find(id)) !== undefined,
+    stopping: io.stop,
+  };
+  const routes = controlRoutes({ board, telemetry, spool: store.spool, inbox, clock });
+  await using _control = job.control === undefined ? undefined : await openControl(job.control, routes, log);
   const say = stateLog(log, deviceId);
   void unit.ready();
   let drained: Promise<void> | undefined;
@@ -89,6 +117,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     log,
     onState: (state) => {
       say(state);
+      board.moved(state);
       unit.moved(state);
     },
   });
@@ -134,10 +163,21 @@ function replyOf(hub: DeviceHub, command: CommandFacts, ...said: [CommandOutcome
   }
 }
 
-/** What a module's `send` does: it resolves when the message is on disk. */
-function senderOf(hub: DeviceHub, spool: Spool): (message: HandlerTelemetry) => Promise<void> {
+/** Puts telemetry into the spool: it resolves to what the spool calls it when it is on disk. */
+function keeperOf(hub: DeviceHub, spool: Spool): (message: TelemetryMessage) => Promise<number> {
   const { deviceId, moduleId } = hub.identity;
-  return async (sent) => {
+  return async (message) => {
+    const { messageId } = message;
+    const { ids } = await spool.append([{ deviceId, moduleId, messageId, encoded: hub.encode(message) }]);
+    const [id] = ids;
+    if (id === undefined) throw new AgentError('try-again', 'the spool is full: dropped as the newest');
+    return id;
+  };
+}
+
+/** What a module's `send` does: it resolves when the message is on disk. */
+function senderOf(keep: (message: TelemetryMessage) => Promise<number>) {
+  return async (sent: HandlerTelemetry): Promise<void> => {
     const message = telemetryOf(ulid(), sent);
     const bytes = messageBytes(message);
     if (bytes > hubLimits.telemetryBytes) {
@@ -146,8 +186,7 @@ function senderOf(hub: DeviceHub, spool: Spool): (message: HandlerTelemetry) => 
         `the message has ${bytes} bytes; the hub takes ${hubLimits.telemetryBytes}`,
       );
     }
-    const { messageId } = message;
-    await spool.append([{ deviceId, moduleId, messageId, encoded: hub.encode(message) }]);
+    await keep(message);
   };
 }
 

@@ -10,6 +10,7 @@ import {
   type IdentityFlags,
 } from '../identity-options.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
+import { controlPath } from '../control-path.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { storeDirectory } from '../state-directory.js';
@@ -58,9 +59,12 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
 
   const { deviceHub } = await import('./hub.js');
   const { runDevice } = await import('./run-device.js');
+  const { passedSocket } = await import('../../daemon/control-socket.js');
   const { placeHandlers } = await import('../../daemon/handlers.js');
   const { programHandler } = await import('../../handlers/program.js');
   const { hub, commands, shutdown, inbox } = config;
+  const path = controlPath(io, identity, config.control.socket);
+  const control = passedSocket(io.env) ?? (path === undefined ? undefined : { from: 'path' as const, path });
   // Named by hand for this run, so whether others could change it is not asked.
   const one = (file: string) => programHandler({ name: file, file, args, checkPermissions: false });
   const makeHandlers = async (surroundings: HandlerSurroundings) => {
@@ -76,5 +80,6 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
     makeHandlers,
     store: { directory: storeDirectory(io, identity, config.spool.directory), spool: config.spool, inbox },
     dedupeMs: commands.dedupeMs,
+    control,
   });
 }

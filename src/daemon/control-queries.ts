@@ -1,0 +1,75 @@
+import type { Clock } from '../clock.js';
+import { AgentError } from '../errors.js';
+import type { Inbox } from '../store/inbox.js';
+import type { Spool } from '../store/spool.js';
+import { anyOf } from '../signals.js';
+import { parseDuration } from '../units.js';
+import { answer, type Route } from './control.js';
+import { type AgentStatus, spoolStatus } from './status.js';
+
+/** `GET /v1/status` */
+export function statusRoute(status: () => Promise<AgentStatus>): Route {
+  return async ({ response }) => {
+    answer(response, 200, await status());
+  };
+}
+
+/** `GET /v1/spool`: how much waits, since when, and what was dropped. */
+export function spoolRoute(spool: Pick<Spool, 'stats' | 'oldestAgeMs'>): Route {
+  return async ({ response }) => {
+    const { byPriority } = spool.stats();
+    answer(response, 200, { ...(await spoolStatus(spool)), byPriority });
+  };
+}
+
+/** An answer has an end, whatever the inbox holds. */
+const mostEntries = 1_000;
+
+/** `GET /v1/inbox`: commands that were accepted and are not done, without their bodies, the oldest first. */
+export function inboxRoute(inbox: Pick<Inbox, 'entries' | 'size'>): Route {
+  return ({ response }) => {
+    const entries = [];
+    for (const entry of inbox.entries()) {
+      if (entries.length >= mostEntries) break;
+      const { takenAt, dueInMs, ...facts } = entry;
+      entries.push({
+        ...facts,
+        takenAt: new Date(takenAt).toISOString(),
+        dueInMs: Number.isFinite(dueInMs) ? dueInMs : undefined,
+      });
+    }
+    answer(response, 200, { ...inbox.size, entries });
+    return Promise.resolve();
+  };
+}
+
+const lookEveryMs = 100;
+
+/** `POST /v1/drain?timeout=30s`: answers when nothing waits in the spool any more; 504 with what does. */
+export function drainRoute(spool: Pick<Spool, 'stats'>, clock: Clock): Route {
+  return async ({ response, query, over }) => {
+    const waiting = () => spool.stats().waiting.count;
+    const patience = new AbortController();
+    const timer = setTimeout(() => {
+      patience.abort();
+    }, timeoutOf(query));
+    using until = anyOf(over, patience.signal);
+    try {
+      while (waiting() > 0) await clock.sleep(lookEveryMs, until);
+      answer(response, 200, { waiting: 0 });
+    } catch {
+      answer(response, 504, { waiting: waiting() });
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+}
+
+function timeoutOf(query: URLSearchParams): number {
+  try {
+    return Math.min(parseDuration(query.get('timeout') ?? '30s'), 3_600_000);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new AgentError('usage', `timeout: ${error.message}`);
+  }
+}
