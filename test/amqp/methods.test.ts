@@ -1,7 +1,12 @@
+import '../../src/no-debug.js';
+
+import rhea, { type Message } from 'rhea';
 import { describe, expect, test } from 'vitest';
 
 import type { MethodLink, MethodRequest } from '../../src/amqp/methods.js';
 import type { Emulator } from '../../src/emulator/emulator.js';
+import { recordingLog } from '../handlers/kit.js';
+import { startBareHub } from './bare-hub.js';
 import { device, failure, message, encode, never, openSession, reasonOf, startHub } from './hub.js';
 
 /** Invokes a method of the device as a service would. */
@@ -243,4 +248,77 @@ test('it ends with its connection', async () => {
   hub.faults.now({ act: 'drop' });
   expect(await reasonOf(methods.over)).toMatchObject({ code: 'unavailable' });
   expect(await failure(session.openMethods(never))).toMatchObject({ code: 'unavailable' });
+});
+
+describe('a request that is not as it should be', () => {
+  const uuid = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
+  const text = '00112233-4455-6677-8899-aabbccddeeff';
+  const named = { 'IoThub-methodname': 'm' };
+  const data = (bytes: string): unknown => rhea.message.data_section(Buffer.from(bytes));
+  const requests: [string, object, number, string][] = [
+    [
+      'a correlation id that is a text, as IoT Edge sends it',
+      { correlation_id: text, application_properties: named, body: data('1') },
+      200,
+      '1',
+    ],
+    ['no payload', { correlation_id: uuid, application_properties: named, body: data('') }, 200, 'null'],
+    [
+      'a payload that is a text value',
+      { correlation_id: uuid, application_properties: named, body: '{"a":1}' },
+      200,
+      '{"a":1}',
+    ],
+    [
+      'a payload in two sections',
+      {
+        correlation_id: uuid,
+        application_properties: named,
+        body: rhea.message.data_sections([Buffer.from('{"a"'), Buffer.from(':1}')]),
+      },
+      200,
+      '{"a":1}',
+    ],
+    ['no name', { correlation_id: uuid, body: data('1') }, 400, '{"message":"the request names no method"}'],
+    [
+      'a name that is a number',
+      { correlation_id: uuid, application_properties: { 'IoThub-methodname': 7 }, body: data('1') },
+      400,
+      '{"message":"the request names no method"}',
+    ],
+  ];
+
+  test.each(requests)('%s: is answered', async (_title, request, status, payload) => {
+    await using hub = await startBareHub();
+    const session = await hub.open();
+    echo(await session.openMethods(never));
+    await hub.send(request as Message);
+    const answer = await hub.next();
+    expect(answer.application_properties).toEqual({ 'IoThub-status': status });
+    expect(String((answer.body as { content: Buffer }).content)).toBe(payload);
+    expect(answer.correlation_id).toEqual((request as Message).correlation_id);
+  });
+
+  test('that nobody could answer is dropped, with a word in the log, and the next one is answered', async () => {
+    await using hub = await startBareHub();
+    const log = recordingLog();
+    const session = await hub.open(log);
+    echo(await session.openMethods(never));
+    // More than there is credit for at once: what is dropped must give its credit back.
+    for (let n = 0; n < 40; n++) await hub.send({ application_properties: named, body: data('1') });
+    await hub.send({ correlation_id: uuid, application_properties: named, body: data('2') });
+    expect(String(((await hub.next()).body as { content: Buffer }).content)).toBe('2');
+    expect(log.entries.filter(({ level }) => level === 'warn')).toHaveLength(40);
+  });
+
+  test('a message that cannot be decoded at all does no harm', async () => {
+    await using hub = await startBareHub();
+    const log = recordingLog();
+    const session = await hub.open(log);
+    echo(await session.openMethods(never));
+    await hub.send(Buffer.from([0x00, 0x53, 0x77, 0xff]));
+    await hub.send({ correlation_id: uuid, application_properties: named, body: data('2') });
+    expect(String(((await hub.next()).body as { content: Buffer }).content)).toBe('2');
+    expect(log.entries.filter(({ level }) => level === 'warn')).toHaveLength(1);
+  });
 });

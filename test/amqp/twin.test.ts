@@ -1,7 +1,11 @@
+import '../../src/no-debug.js';
+
+import rhea, { type Message } from 'rhea';
 import { describe, expect, test } from 'vitest';
 
 import type { TwinLink } from '../../src/amqp/twin.js';
 import type { Emulator } from '../../src/emulator/emulator.js';
+import { startBareHub } from './bare-hub.js';
 import { device, encode, failure, message, never, openSession, reasonOf, startHub } from './hub.js';
 
 function twinOf(hub: Emulator) {
@@ -135,4 +139,48 @@ test('who stops waiting is told at once, and the channel stays', async () => {
   stop.abort(new Error('enough'));
   expect(await asking).toMatchObject({ message: 'enough' });
   expect(await document(twin)).toBeTruthy();
+});
+
+describe('on the wire', () => {
+  const data = (bytes: string): unknown => rhea.message.data_section(Buffer.from(bytes));
+
+  test('a request says what it is in annotations, and is settled as it is sent', async () => {
+    await using hub = await startBareHub();
+    const twin = await (await hub.open()).openTwin(never);
+    void twin.report('{"a":1}', never).catch(() => undefined);
+    const request = await hub.next();
+    expect(request.message_annotations).toEqual({ operation: 'PATCH', resource: '/properties/reported' });
+    expect(request.correlation_id).toMatch(/^[0-9a-f-]{36}$/);
+    expect(String((request.body as { content: Buffer }).content)).toBe('{"a":1}');
+  });
+
+  test.each<[string, (id: string) => object]>([
+    ['its correlation id as a uuid', (id) => ({ correlation_id: rhea.string_to_uuid(id) })],
+    ['no annotations', (id) => ({ correlation_id: id })],
+    [
+      'a status of 204 and no body',
+      (id) => ({ correlation_id: id, message_annotations: { status: 204 }, body: undefined }),
+    ],
+  ])('an answer with %s is an answer', async (_title, fields) => {
+    await using hub = await startBareHub();
+    const twin = await (await hub.open()).openTwin(never);
+    const reporting = twin.report('{}', never);
+    const { correlation_id: id } = await hub.next();
+    await hub.send({ body: data(''), ...fields(id as string) });
+    expect(await reporting).toBeUndefined();
+  });
+
+  test('answers to nobody are let pass, and changes that cannot be read are told as such', async () => {
+    await using hub = await startBareHub();
+    const twin = await (await hub.open()).openTwin(never);
+    const told: (string | undefined)[] = [];
+    const watching = twin.watchDesired((patch) => told.push(patch?.toString()), never);
+    const { correlation_id: id } = await hub.next();
+    await hub.send({ correlation_id: 'nobody', body: data('1') });
+    await hub.send({ body: data('{"$version":2}') });
+    await hub.send(Buffer.from([0x00, 0x53, 0x77, 0xff]));
+    await hub.send({ correlation_id: id, body: data('') } as Message);
+    await watching;
+    expect(told).toEqual(['{"$version":2}', undefined]);
+  });
 });
