@@ -1,5 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { access, mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,49 +8,15 @@ import ts from 'typescript';
 import { expect, test, vi } from 'vitest';
 
 import { Folder, ToolProcess } from './cli/tool.js';
+import { alike, consoleBlocks, pathWithTools, typeInto } from './page.js';
 
 const readme = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8');
 
-interface Step {
-  command: string;
-  output: string;
-}
-
-/** The console blocks, as commands with the output that the page shows for each. */
-const blocks = [...readme.matchAll(/```console(?: terminal=(\w+))?\n(.*?)```/gs)].map(
-  ([, terminal, text]) => ({
-    terminal,
-    steps: text!
-      .split(/^\$ /m)
-      .slice(1)
-      .map((step): Step => {
-        // A here-document belongs to its command.
-        const heredoc = /^.*<<'(\w+)'\n[\s\S]*?^\1\n/m.exec(step)?.[0];
-        const command = heredoc ?? step.slice(0, step.indexOf('\n') + 1);
-        return { command, output: step.slice(command.length) };
-      }),
-  }),
-);
-
-/** What differs from run to run: ids, times taken, and the port, which is free to choose here. */
-function alike(text: string): string {
-  return text
-    .replace(/\b01[0-9A-Z]{24}\b/g, 'ID')
-    .replace(/\d+ ms */g, 'N ms ')
-    .replace(/"ms":\d+/g, '"ms":N')
-    .replace(/localhost:\d+/g, 'localhost:PORT');
-}
-
 test('every console block of the README prints what it shows', async () => {
   await using folder = await Folder.make();
-  const bin = join(folder.path, 'bin');
-  await mkdir(bin);
-  for (const name of ['iothub-device', 'iothub-service', 'iothub-emulator']) {
-    await symlink(join(import.meta.dirname, `../bin/${name}.js`), join(bin, name));
-  }
-  const path = `${bin}:${process.env['PATH'] ?? ''}`;
+  const path = await pathWithTools(folder);
 
-  const [hubBlock, ...shellBlocks] = blocks;
+  const [hubBlock, ...shellBlocks] = consoleBlocks(readme);
   expect(hubBlock?.terminal).toBe('hub');
   const [, args] = /^iothub-emulator (.*)\n$/.exec(hubBlock!.steps[0]!.command)!;
   // On free ports, because other tests run beside this one.
@@ -62,19 +27,9 @@ test('every console block of the README prints what it shows', async () => {
   await vi.waitFor(() => access(join(folder.path, 'hub.env')), { timeout: 20_000 });
   expect(alike(hub.err)).toContain(alike(hubBlock!.steps[0]!.output));
 
-  // One shell for all the others, as a reader has one; job control for `kill %1`.
   const steps = shellBlocks.flatMap((block) => block.steps);
-  const marker = '--- end of step ---';
-  const shell = spawn('bash', ['--norc'], { cwd: folder.path, env: { PATH: path, HOME: folder.path } });
-  let out = '';
-  let err = '';
-  shell.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
-  shell.stderr.setEncoding('utf8').on('data', (text: string) => (err += text));
-  shell.stdin.end(`set -m\n${steps.map(({ command }) => `${command}echo '${marker}'\n`).join('')}wait\n`);
-  await once(shell, 'close');
-
-  const printed = out.split(`${marker}\n`);
-  expect([steps.length, err.replace(/^\[1\].*\n/gm, '')]).toEqual([printed.length - 1, '']);
+  const { printed, err } = await typeInto(folder, path, steps);
+  expect([steps.length, err.replace(/^\[1\].*\n/gm, '')]).toEqual([printed.length, '']);
   steps.forEach(({ command, output }, n) => {
     expect([command, alike(printed[n]!)]).toEqual([command, alike(output)]);
   });
