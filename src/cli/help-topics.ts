@@ -86,26 +86,38 @@ const shared: [string, string][] = [
   ['TZ', 'zone of the times that are shown'],
 ];
 
-const handlers = `A handler is a program that is started once for each command, without a shell. Its body is on standard input, all
-else in variables, and its exit code says what becomes of the command:
+const handlers = `A handler is a program that is started once for each command, direct method or change of a desired property, without a
+shell. Its body, payload or value is on standard input, all else in variables. Its exit code says what becomes of a
+command, and is the status of a method and of a property's acknowledgement:
 
-  0                       accept   the hub takes it as done
-  75, 69, 71, 74          release  later: the hub delivers it again
-  64 to 67, 76, 77        reject   no, for good: the hub dead-letters it
-  1 and any other         reject
-  126, 127, not found     release  the installation is broken, not the command
-  killed, or too late     release  three times, then reject
+  0                       accept   the hub takes it as done                200
+  75, 69, 71, 74          release  later: the hub delivers it again        503
+  64 to 67, 76            reject   no, for good: the hub dead-letters it   400
+  77                      reject                                           403
+  1 and any other         reject                                           500
+  126, 127, not found     release  the installation is broken              501
+  killed                  release  three times, then reject                500
+  too late                release  three times, then reject                504
 
-  IOTHUB_MESSAGE_ID  IOTHUB_CORRELATION_ID  IOTHUB_USER_ID  IOTHUB_CONTENT_TYPE  IOTHUB_CONTENT_ENCODING
+What it prints is a method's answer, JSON or text, and is merged into the reported properties if it is a JSON object. A
+property is reported as {"value":…,"ac":status,"av":version,"ad":reason}; where a command is released it is tried again.
+
+  IOTHUB_EVENT              command, method or twin; IOTHUB_HANDLER is the handler's name
+  IOTHUB_DEVICE_ID          IOTHUB_MODULE_ID  IOTHUB_CONTENT_TYPE
+  IOTHUB_ATTEMPT            1 for the first run, by the agent's count
+  IOTHUB_DEADLINE           when it is stopped
+
+  IOTHUB_MESSAGE_ID  IOTHUB_CORRELATION_ID  IOTHUB_USER_ID  IOTHUB_CONTENT_ENCODING
   IOTHUB_PROP_<NAME>        an application property; all of them as JSON in IOTHUB_PROPERTIES
-  IOTHUB_DEVICE_ID          IOTHUB_MODULE_ID
-  IOTHUB_EVENT=command      IOTHUB_HANDLER, its name
-  IOTHUB_ATTEMPT            1 for the first run, by the agent's count; IOTHUB_DELIVERY_COUNT is the hub's
-  IOTHUB_ENQUEUED_TIME      IOTHUB_EXPIRES  IOTHUB_DEADLINE, when it is stopped
-  IOTHUB_SEQUENCE_NUMBER    IOTHUB_ACK, the feedback its sender asked for
+  IOTHUB_ENQUEUED_TIME      IOTHUB_EXPIRES  IOTHUB_SEQUENCE_NUMBER  IOTHUB_DELIVERY_COUNT, the hub's
+  IOTHUB_ACK                the feedback its sender asked for
+
+  IOTHUB_METHOD             name of the method; IOTHUB_REQUEST_ID
+  IOTHUB_TWIN_PATH          name of the property, fan.speed for what is inside another
+  IOTHUB_TWIN_VERSION       $version of the desired properties
 
 Of the agent's own variables it gets PATH, HOME, LANG and TZ. The last line on its standard error is the reason that
-goes with a reject or a release. Nobody but root and the agent's user may be able to change the program.
+goes with a "no" or a "later". Nobody but root and the agent's user may be able to change the program.
 `;
 
 const ndjson = `One message is one line of JSON. "send --ndjson" reads it; what is received is printed the same way, so it can be sent

@@ -76,8 +76,19 @@ test('help handlers agrees with what is done', async () => {
     ...{ messageId: 'm', correlationId: 'c', userId: 'u', contentEncoding: 'e', ack: 'full' },
     ...{ enqueuedAt: 1, expiresAt: 2, sequenceNumber: 3, deliveryCount: 0, properties: {} },
   };
-  const environment = environmentOf(command, { handler: 'h', attempt: 1, deadline: 3 });
-  const names = Object.keys(environment.ok ? environment.variables : {});
+  const status = (code: number): number => answerTo({ kind: 'exit', code }, {}, 'release', undefined).status;
+  const rows = [...text.matchAll(/^ {2}([\d, to]+).*?(?:accept|release|reject) .*?(\d+)$/gm)];
+  expect(rows).toHaveLength(6);
+  for (const [, codes = '', wanted] of rows) {
+    for (const code of codes.match(/\d+/g) ?? []) expect(status(Number(code))).toBe(Number(wanted));
+  }
+  const fields = { deviceId: 'd', contentType: 't', properties: {}, body: Buffer.from('') };
+  const method = { event: 'method' as const, ...fields, method: 'm', requestId: 'r' };
+  const twin = { event: 'twin' as const, ...fields, path: 'p', version: 1 };
+  const names = [command, method, twin].flatMap((event) => {
+    const environment = environmentOf(event, { handler: 'h', attempt: 1, deadline: 3 });
+    return Object.keys(environment.ok ? environment.variables : {});
+  });
   expect(names.length).toBeGreaterThan(10);
   for (const name of names) expect(text).toMatch(new RegExp(`\\b${name}\\b`));
   for (const [name] of text.matchAll(/IOTHUB_[A-Z_]+[A-Z]/g)) {
