@@ -28,6 +28,9 @@ export { encodeFor, openHubSession, type HubSession, type HubSessionOptions } fr
 export { runAgent, type AgentOptions } from './agent/run.js';
 export type { AgentState } from './agent/state.js';
 export { serveCommands } from './agent/commands.js';
+export { serveMethods, type AnsweredMethod, type MethodOptions } from './agent/methods.js';
+export { TwinKeeper, type TwinOptions } from './agent/twin.js';
+export { readTwin, type TwinDocument } from './agent/twin-document.js';
 export { createDispatcher, type Dispatcher, type DispatcherOptions } from './handlers/dispatch.js';
 export { programHandler, type ProgramHandlerOptions } from './handlers/program.js';
 export { openServiceClient, type ServiceClient, type ServiceOptions } from './service/client.js';
