@@ -41,6 +41,11 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/receive.js')).receiveCommand,
       },
       {
+        name: 'status',
+        summary: 'how the running agent fares',
+        load: async () => (await import('./device/status.js')).statusCommand,
+      },
+      {
         name: 'spool',
         summary: 'telemetry that waits on disk, and what the hub refused',
         load: async () => (await import('./device/spool.js')).spoolCommand,

@@ -9,6 +9,7 @@ import type { Io } from '../io.js';
 import type { InputItem } from '../message-input.js';
 import { ExitTally, type Sent } from '../output-sent.js';
 import type { DeviceHub } from './hub.js';
+import { finishWithinMs, Patience } from './patience.js';
 
 export interface SendJob {
   messages: AsyncIterable<Item>;
@@ -24,9 +25,6 @@ export interface SendJob {
 }
 
 type Item = InputItem<TelemetryMessage>;
-
-/** How long what is on its way may take after the first Ctrl-C. */
-const finishWithinMs = 5_000;
 
 /**
  * Sends all messages in order and prints what the hub said of each; returns the exit code. The first connection must
@@ -107,49 +105,4 @@ function noAnswer(count: number, timeoutMs: number, stopped: boolean): AgentErro
   return new AgentError('unavailable', `no answer to ${messages} within ${String(within / 1000)} s`, {
     hint: 'the hub may have taken them: sent again, they carry the same message ids only if you give them',
   });
-}
-
-/** Runs out when an answer has been outstanding for too long. */
-class Patience {
-  readonly #expiry = new AbortController();
-  #limitMs: number;
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(limitMs: number) {
-    this.#limitMs = limitMs;
-  }
-
-  get over(): AbortSignal {
-    return this.#expiry.signal;
-  }
-
-  /** Something is waited for. */
-  begin(): void {
-    if (this.#timer === undefined) this.#arm();
-  }
-
-  /** An answer has come, and so many are still waited for. */
-  answered(outstanding: number): void {
-    this.end();
-    if (outstanding > 0) this.#arm();
-  }
-
-  shorten(limitMs: number): void {
-    this.#limitMs = Math.min(limitMs, this.#limitMs);
-    this.end();
-    this.#arm();
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-  }
-
-  #arm(): void {
-    // Node takes a timer that never ends for one that ends at once.
-    if (!Number.isFinite(this.#limitMs)) return;
-    this.#timer = setTimeout(() => {
-      this.#expiry.abort();
-    }, this.#limitMs);
-  }
 }

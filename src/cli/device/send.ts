@@ -10,7 +10,11 @@ import {
   type IdentityFlags,
   type TimeoutFlags,
 } from '../identity-options.js';
+import type { AgentConfig } from '../../daemon/config.js';
 import { AgentError } from '../../errors.js';
+import type { DeviceConnectionString } from '../../identity/connection-string.js';
+import type { Log } from '../../log.js';
+import { controlPaths } from '../control-path.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
@@ -18,6 +22,7 @@ import { addMessageOptions, type MessageFlags } from '../message-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
 import type { Sent } from '../output-sent.js';
 import { count } from '../values.js';
+import type { RunningAgent } from './agent-client.js';
 import { directoryOption, namedConfig, openSpool, spoolOf } from './spool-options.js';
 
 interface SendFlags
@@ -25,6 +30,7 @@ interface SendFlags
   inflight: number;
   batch?: boolean;
   queue?: boolean;
+  direct?: boolean;
   directory?: string;
 }
 
@@ -66,7 +72,15 @@ export function sendCommand(io: Io): Subcommand {
         ).conflicts(['inflight', 'batch']),
       ),
     )
-    .addOption(queueing(directoryOption()));
+    .addOption(queueing(directoryOption()))
+    .addOption(
+      queueing(
+        new Option(
+          '--direct',
+          'a connection of its own although an agent runs, which the hub disconnects for that long',
+        ).conflicts('queue'),
+      ),
+    );
   addConfigOption(command, 'device');
   addIdentityOptions(command, 'device');
   addConnectionOptions(command, 'device');
@@ -95,6 +109,13 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
     onError: flags.onError ?? (input.kind === 'one' ? 'stop' : 'continue'),
     print: (sent: Sent) => printer.print(sentLine(sent)),
   };
+  const agent = flags.directory === undefined ? await runningAgent(io, identity, config, log) : undefined;
+  if (agent !== undefined && flags.direct !== true) {
+    const { handOver } = await import('./hand-over.js');
+    const wait = flags.queue === true ? 'disk' : 'hub';
+    return handOver(io, agent, { ...job, wait, inflight: flags.inflight, timeoutMs: flags.timeout });
+  }
+  if (agent !== undefined) await warnOfEviction(io, agent);
   if (flags.queue === true) {
     const { queueTelemetry } = await import('./queue-telemetry.js');
     await using store = await openSpool(spoolOf(io, identity, flags, config), { log, whileInUse });
@@ -111,6 +132,26 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
     batches: flags.batch === true,
     timeoutMs: flags.timeout,
   });
+}
+
+/** The agent that runs for this device. Looking for one must cost nothing where there is none. */
+async function runningAgent(
+  io: Io,
+  identity: DeviceConnectionString,
+  config: AgentConfig | undefined,
+  log: Log,
+): Promise<RunningAgent | undefined> {
+  const { existsSync } = await import('node:fs');
+  if (!controlPaths(io, identity, config?.control.socket).some((path) => existsSync(path))) return undefined;
+  const { agentOf } = await import('./agent-client.js');
+  return agentOf(io, identity, config, log);
+}
+
+async function warnOfEviction(io: Io, { status }: RunningAgent): Promise<void> {
+  await io.stderr.write(
+    `warning: an agent runs for ${status.deviceId} (process ${String(status.pid)}), and the hub allows a device one ` +
+      'connection: it goes offline for as long as this one lasts; without --direct it would send for you\n',
+  );
 }
 
 const whileInUse =
