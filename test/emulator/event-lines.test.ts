@@ -28,6 +28,6 @@ test('shows a body as what it is, and JSON as it was written', () => {
 test('shows people one line each, and nothing that a terminal would obey', () => {
   const line = eventText(telemetry(Buffer.from('\u001b[2J{"t":1}\n')));
   expect(line).toMatch(/^12:00:00\.123 {2}telemetry {5}d {2}m1 {2}.*\{"t":1\}.* {2}accepted$/);
-   
+
   expect(line).not.toMatch(/[\u0000-\u001f]/);
 });
