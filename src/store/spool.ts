@@ -35,6 +35,8 @@ export interface SpoolOptions {
   machine?: Machine | undefined;
 }
 
+export type SpoolLimits = Omit<SpoolOptions, 'clock' | 'machine'>;
+
 interface Limits {
   readonly maximumBytes: number;
   readonly maximumCount: number;
@@ -50,6 +52,16 @@ export const spoolDefaults: Limits = {
   whenFull: 'reject',
   maximumDeadLetterBytes: 16 * 1024 * 1024,
 };
+
+function limitsOf(limits: SpoolLimits): Limits {
+  return {
+    maximumBytes: limits.maximumBytes ?? spoolDefaults.maximumBytes,
+    maximumCount: limits.maximumCount ?? spoolDefaults.maximumCount,
+    maximumAgeMs: limits.maximumAgeMs ?? spoolDefaults.maximumAgeMs,
+    whenFull: limits.whenFull ?? spoolDefaults.whenFull,
+    maximumDeadLetterBytes: limits.maximumDeadLetterBytes ?? spoolDefaults.maximumDeadLetterBytes,
+  };
+}
 
 /** How far a reader has come, in each priority. Plain data; only good for the spool that gave it. */
 export type Cursor = readonly number[];
@@ -104,7 +116,7 @@ export class Spool {
   /** The cursor of who has read nothing yet. */
   static readonly start: Cursor = priorities.map(() => 0);
 
-  readonly #limits: Limits;
+  #limits: Limits;
   readonly #clock: Clock;
   readonly #age: AgeClock;
   readonly #owed: OwedCommits;
@@ -124,13 +136,12 @@ export class Spool {
     this.#age = new AgeClock(clock, machine);
     this.#owed = new OwedCommits(log);
     this.#expiredAtMs = -Infinity;
-    this.#limits = {
-      maximumBytes: limits.maximumBytes ?? spoolDefaults.maximumBytes,
-      maximumCount: limits.maximumCount ?? spoolDefaults.maximumCount,
-      maximumAgeMs: limits.maximumAgeMs ?? spoolDefaults.maximumAgeMs,
-      whenFull: limits.whenFull ?? spoolDefaults.whenFull,
-      maximumDeadLetterBytes: limits.maximumDeadLetterBytes ?? spoolDefaults.maximumDeadLetterBytes,
-    };
+    this.#limits = limitsOf(limits);
+  }
+
+  /** Other limits from now on. What is there already is not dropped before something new comes. */
+  limit(limits: SpoolLimits): void {
+    this.#limits = limitsOf(limits);
   }
 
   static async open(log: DurableLog, options: SpoolOptions = {}): Promise<Spool> {
@@ -198,7 +209,8 @@ export class Spool {
         }
       }
     }
-    await this.#dropIfPossible(expired);
+    // What cannot be dropped now is found expired again at the next look.
+    await this.account.remove('expired', expired).catch(() => undefined);
     return { messages, cursor };
   }
 
@@ -386,25 +398,26 @@ export class Spool {
     return this.#clock.monotonic() - this.#expiredAtMs >= expiryIntervalMs;
   }
 
+  /** As far as the disk lets it: what cannot be read or dropped now is found expired again at the next look. */
   async #dropExpired(): Promise<void> {
     this.#expiredAtMs = this.#clock.monotonic();
-    for (const priority of priorities) {
-      for (;;) {
-        const items = await this.log.read(kindOf(priority), 0, { count: 100, bytes: defaultBatchBytes });
-        const expired = items
-          .map(({ ref, value }) => decodeMessage(ref, value))
-          .filter(({ storedAt }) => this.#age.ageMs(storedAt) > this.#limits.maximumAgeMs);
-        const refs = expired.map(({ ref }) => ref);
-        await this.#dropIfPossible(refs);
-        if (refs.length < items.length || items.length === 0 || refs.some((ref) => this.log.isAlive(ref)))
-          break;
-      }
-    }
+    for (const priority of priorities) await this.#dropExpiredOf(priority).catch(() => undefined);
   }
 
-  /** What cannot be dropped now is found expired again at the next look. */
-  async #dropIfPossible(expired: readonly Ref[]): Promise<void> {
-    await this.account.remove('expired', expired).catch(() => undefined);
+  async #dropExpiredOf(priority: Priority): Promise<void> {
+    for (;;) {
+      const items = await this.log.read(kindOf(priority), 0, { count: 100, bytes: defaultBatchBytes });
+      const expired = items
+        .map(({ ref, value }) => decodeMessage(ref, value))
+        .filter(({ storedAt }) => this.#age.ageMs(storedAt) > this.#limits.maximumAgeMs);
+      if (expired.length > 0) {
+        await this.account.remove(
+          'expired',
+          expired.map(({ ref }) => ref),
+        );
+      }
+      if (expired.length < items.length || items.length === 0) return;
+    }
   }
 
   async #limitDeadLetters(): Promise<void> {

@@ -102,6 +102,24 @@ for (const code of ['EIO', 'ENOSPC', 'EROFS']) {
   });
 }
 
+test('nothing acknowledged is lost when the k-th call that only reads fails, for each k', async () => {
+  let calls = 0;
+  const counting = new FakeDisk();
+  counting.readFault = () => {
+    calls++;
+    return undefined;
+  };
+  await run(counting);
+  expect(calls).toBeGreaterThan(20);
+  for (const code of ['EIO', 'EMFILE']) {
+    for (let k = 0; k < calls; k++) {
+      const disk = new FakeDisk(seeded(k));
+      disk.readFault = (_call, index) => (index === k ? systemError(code) : undefined);
+      await check(disk, await run(disk), `${code} at call ${k}`);
+    }
+  }
+});
+
 test('nothing acknowledged is lost when the power is cut at the k-th call to the disk, for each k', async () => {
   const calls = await callsOf(run);
   for (let k = 0; k < calls; k++) {
@@ -188,6 +206,49 @@ test('what a failed write has left behind is not taken for real, even if it cann
     for await (const { messageId } of opened.waiting()) found.push(messageId);
     expect(found).toEqual(['3', '4']);
   }
+});
+
+/** A store of a hundred messages in many segments, opened anew. */
+async function reopened(disk: FakeDisk, said = new MemoryLog()): Promise<{ log: DurableLog; spool: Spool }> {
+  const first = await openLog(disk, { segmentBytes });
+  const filling = await Spool.open(first);
+  for (const id of hundred) await filling.append([message(id, { encoded: body })]);
+  await first.close();
+  const log = await openLog(disk, { segmentBytes, log: said });
+  return { log, spool: await Spool.open(log) };
+}
+
+const hundred = Array.from({ length: 100 }, (_, i) => String(i));
+
+test('without descriptors to spare, appends go on, reading fails, and later it is all there', async () => {
+  const disk = new FakeDisk();
+  const { log, spool } = await reopened(disk);
+  disk.readFault = ({ call }) => (call === 'open' ? systemError('EMFILE') : undefined);
+  await expect(spool.read(Spool.start, { count: 1000 })).rejects.toMatchObject({ code: 'io' });
+  await spool.append([message('one more')]);
+  disk.readFault = () => undefined;
+  const { messages } = await spool.read(Spool.start, { count: 1000 });
+  expect(messages.map(({ messageId }) => messageId)).toEqual([...hundred, 'one more']);
+  await log.close();
+});
+
+test('a spot that the disk cannot read costs its record until the next start, and is not thrown away', async () => {
+  const disk = new FakeDisk();
+  const said = new MemoryLog();
+  const { log, spool } = await reopened(disk, said);
+  let reads = 0;
+  // The first read of many records fails, and of those read one by one the third does.
+  disk.readFault = ({ call, path }) =>
+    call === 'read' && path.endsWith('.log') && [0, 3].includes(reads++) ? systemError('EIO') : undefined;
+  const { messages } = await spool.read(Spool.start, { count: 1000 });
+  expect(messages.map(({ messageId }) => messageId)).toEqual(hundred.filter((id) => id !== '2'));
+  expect(said.errors()).toEqual(['the disk cannot read a record; it is skipped until the next start']);
+  await spool.remove(messages);
+  await log.close();
+  disk.readFault = () => undefined;
+  const opened = await Spool.open(await openLog(disk.afterPowerCut(), { segmentBytes }));
+  const left = await opened.read(Spool.start, { count: 5 });
+  expect(left.messages.map(({ messageId }) => messageId)).toEqual(['2']);
 });
 
 test('on a full disk telemetry is refused, what waits is delivered, and that makes room again', async () => {

@@ -15,8 +15,11 @@ export class FakeDisk implements Files {
   readonly trace: Call[] = [];
   /** Called before each operation that changes something; what it returns is thrown instead. */
   fault: (call: Call, index: number) => Error | 'power cut' | undefined = () => undefined;
+  /** The same for what only reads. */
+  readFault: (call: Call, index: number) => Error | undefined = () => undefined;
   #isCut = false;
   #changes = 0;
+  #reads = 0;
 
   constructor(random: () => number = Math.random) {
     this.#random = random;
@@ -60,11 +63,11 @@ export class FakeDisk implements Files {
 
   list(directory: string): Promise<string[]> {
     const paths = [...this.#names.keys()].filter((path) => dirname(path) === directory);
-    return this.#answer(() => paths.map((path) => basename(path)));
+    return this.ask({ call: 'list', path: directory }, () => paths.map((path) => basename(path)));
   }
 
   open(path: string): Promise<StoreFile> {
-    return this.#answer(() => new FakeFile(this, path, this.#inode(path)));
+    return this.ask({ call: 'open', path }, () => new FakeFile(this, path, this.#inode(path)));
   }
 
   create(path: string): Promise<StoreFile> {
@@ -115,9 +118,12 @@ export class FakeDisk implements Files {
     return work();
   }
 
-  async #answer<T>(work: () => T): Promise<T> {
+  /** As `change`, for what changes nothing, and is not in the trace. */
+  async ask<T>(call: Call, work: () => T): Promise<T> {
     await Promise.resolve();
     if (this.#isCut) throw systemError('EIO', 'power cut');
+    const fault = this.readFault(call, this.#reads++);
+    if (fault) throw fault;
     return work();
   }
 
@@ -140,7 +146,17 @@ export class FakeDisk implements Files {
 }
 
 export interface Call {
-  readonly call: 'create' | 'write' | 'sync' | 'truncate' | 'rename' | 'remove' | 'syncDirectory';
+  readonly call:
+    | 'list'
+    | 'open'
+    | 'read'
+    | 'create'
+    | 'write'
+    | 'sync'
+    | 'truncate'
+    | 'rename'
+    | 'remove'
+    | 'syncDirectory';
   readonly path: string;
 }
 
@@ -180,10 +196,11 @@ class FakeFile implements StoreFile {
     private readonly inode: Inode,
   ) {}
 
-  async read(into: Buffer, position: number): Promise<number> {
-    await Promise.resolve();
+  read(into: Buffer, position: number): Promise<number> {
     const { content } = this.inode;
-    return position < content.length ? content.copy(into, 0, position) : 0;
+    return this.disk.ask({ call: 'read', path: this.path }, () =>
+      position < content.length ? content.copy(into, 0, position) : 0,
+    );
   }
 
   write(from: Buffer, position: number): Promise<void> {

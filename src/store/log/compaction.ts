@@ -2,7 +2,7 @@ import { join } from 'node:path';
 
 import type { Log } from '../../log.js';
 import type { Catalog } from './catalog.js';
-import { Contents, type Removals } from './contents.js';
+import { Contents, Removals } from './contents.js';
 import { cutOff, removeDurably, removeQuietly, type Files } from './files.js';
 import type { Reader } from './reader.js';
 import { encodeRecord, recordBytes, removeBytes, type Operation, type Ref } from './record.js';
@@ -10,7 +10,7 @@ import { readSegment } from './read-segment.js';
 import { terminatorBytes } from './scan.js';
 import { encodeSegmentHeader, fileNameOf, newMark, noPrevious, Segment } from './segment.js';
 import type { Spares } from './spares.js';
-import { readSummary, saveSummary, summaryNameOf, summaryOf } from './summary.js';
+import { savedSummary, saveSummary, summaryNameOf, summaryOf } from './summary.js';
 
 /**
  * Compaction writes what is alive in a run of neighbouring segments to one new file in their place, so the order of
@@ -199,14 +199,9 @@ async function removalsOf(
   segment: Segment,
   { files, directory }: Pick<CompactionOptions, 'files' | 'directory'>,
 ): Promise<Removals> {
-  if (segment.foreignRemovals === 0) return new Contents(0).foreign;
-  try {
-    const file = await files.open(join(directory, summaryNameOf(segment.name)), 'read');
-    const summary = await readSummary(file, segment.name).finally(() => file.close());
-    if (summary) return summary.foreign;
-  } catch {
-    // No summary: the segment itself says it.
-  }
+  if (segment.foreignRemovals === 0) return new Removals();
+  const summary = await savedSummary({ files, directory }, segment.name);
+  if (summary) return summary.foreign;
   const file = await files.open(join(directory, segment.fileName), 'read');
   const { contents } = await readSegment(file, segment.name, { end: segment.end }).finally(() =>
     file.close(),

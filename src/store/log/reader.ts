@@ -10,7 +10,7 @@ import { payloadIsSound, readHeader, visitRecord, type Ref } from './record.js';
 import { readSegment } from './read-segment.js';
 import { Segment } from './segment.js';
 import { Serial } from './serial.js';
-import { readEntries, summaryNameOf } from './summary.js';
+import { savedEntries } from './summary.js';
 
 export interface Item {
   readonly ref: Ref;
@@ -248,7 +248,9 @@ export class Reader {
     }
     try {
       await this.#evict();
-      const entries = (await this.#savedEntries(segment)) ?? (await this.#scan(segment, file));
+      const saved = await savedEntries(this.options, segment.name);
+      const isWhole = saved?.size === segment.live.size;
+      const entries = isWhole ? saved : await this.#scan(segment, file);
       if (!entries) {
         await file.close();
         return undefined;
@@ -278,22 +280,6 @@ export class Reader {
     }
     catalog.replace([segment], new Segment(segment.name, live, segment.end, contents.foreign.count));
     return undefined;
-  }
-
-  async #savedEntries(segment: Segment): Promise<Entries | undefined> {
-    const { files, directory } = this.options;
-    try {
-      const file = await files.open(join(directory, summaryNameOf(segment.name)), 'read');
-      try {
-        const entries = await readEntries(file, segment.name);
-        return entries?.size === segment.live.size ? entries : undefined;
-      } finally {
-        await file.close();
-      }
-    } catch (error) {
-      if (systemErrorCode(error) === 'ENOENT') return undefined;
-      throw error;
-    }
   }
 
   async #evict(): Promise<void> {

@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 
-import { AgentError, errorText, systemErrorCode } from '../../errors.js';
+import { AgentError, errorText } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { ActiveSegment } from './active-segment.js';
 import { Catalog } from './catalog.js';
 import type { Contents, Removals } from './contents.js';
 import type { DamageKeeper } from './damage.js';
-import { cutOff, type Files, type StoreFile } from './files.js';
+import { cutOff, removeQuietly, type Files, type StoreFile } from './files.js';
 import { headerOf, readSegment, type ScanBounds } from './read-segment.js';
 import { terminatorBytes } from './scan.js';
 import {
@@ -21,7 +21,7 @@ import {
   type SegmentName,
 } from './segment.js';
 import { isSpareName } from './spares.js';
-import { readSummary, saveSummary, summaryNameOf, summaryOf } from './summary.js';
+import { savedSummary, saveSummary, summaryNameOf, summaryOf } from './summary.js';
 
 /** What a directory turned out to hold. */
 export interface Recovered {
@@ -133,7 +133,9 @@ async function removeStraySummaries(
 ): Promise<void> {
   const wanted = new Set(names.map(summaryNameOf));
   for (const fileName of fileNames) {
-    if (fileName.endsWith('.sum') && !wanted.has(fileName)) await files.remove(join(directory, fileName));
+    if (fileName.endsWith('.sum') && !wanted.has(fileName)) {
+      await removeQuietly(files, join(directory, fileName));
+    }
   }
 }
 
@@ -254,23 +256,6 @@ async function syncRead({ log }: RecoveryOptions, name: SegmentName, file: Store
       error: errorText(error),
     });
     return false;
-  }
-}
-
-async function savedSummary(
-  { files, directory }: RecoveryOptions,
-  name: SegmentName,
-): ReturnType<typeof readSummary> {
-  try {
-    const file = await files.open(join(directory, summaryNameOf(name)), 'read');
-    try {
-      return await readSummary(file, name);
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    if (systemErrorCode(error) === 'ENOENT') return undefined;
-    throw error;
   }
 }
 

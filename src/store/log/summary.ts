@@ -69,7 +69,7 @@ export function summaryOf({ name, end }: Segment, { live, foreign, entries }: Co
 
 /** Writes a summary beside its segment. A failure costs nothing but time at the next start. */
 export async function saveSummary(
-  { files, directory, log }: { files: Files; directory: string; log: Log },
+  { files, directory, log }: Directory & { log: Log },
   name: SegmentName,
   summary: Buffer,
 ): Promise<void> {
@@ -87,8 +87,36 @@ export async function saveSummary(
   }
 }
 
-/** The first part, or undefined when this is not a sound summary of that segment. */
-export async function readSummary(file: StoreFile, name: SegmentName): Promise<Summary | undefined> {
+interface Directory {
+  readonly files: Files;
+  readonly directory: string;
+}
+
+/** What a segment's summary says; undefined when there is none, or none that can be read and trusted. */
+export function savedSummary(where: Directory, name: SegmentName): Promise<Summary | undefined> {
+  return readSaved(where, name, readSummary);
+}
+
+/** Where the segment's items lie, from its summary; undefined as above. */
+export function savedEntries(where: Directory, name: SegmentName): Promise<Entries | undefined> {
+  return readSaved(where, name, readEntries);
+}
+
+async function readSaved<T>(
+  { files, directory }: Directory,
+  name: SegmentName,
+  read: (file: StoreFile, name: SegmentName) => Promise<T>,
+): Promise<T | undefined> {
+  try {
+    const file = await files.open(join(directory, summaryNameOf(name)), 'read');
+    return await read(file, name).finally(() => file.close());
+  } catch {
+    // The segment itself says it too; it only takes longer.
+    return undefined;
+  }
+}
+
+async function readSummary(file: StoreFile, name: SegmentName): Promise<Summary | undefined> {
   const head = await readExactly(file, 0, headBytes);
   if (!head?.subarray(0, 8).equals(magic) || head.readUInt32LE(8) !== name.mark) return undefined;
   const { size, hasGaps, removals, firstBytes } = partSizes(head);
@@ -111,8 +139,7 @@ export async function readSummary(file: StoreFile, name: SegmentName): Promise<S
   return foreign.count === removals ? { end: head.readDoubleLE(12), live, foreign } : undefined;
 }
 
-/** The second part, or undefined as above. */
-export async function readEntries(file: StoreFile, name: SegmentName): Promise<Entries | undefined> {
+async function readEntries(file: StoreFile, name: SegmentName): Promise<Entries | undefined> {
   const head = await readExactly(file, 0, headBytes);
   if (!head?.subarray(0, 8).equals(magic) || head.readUInt32LE(8) !== name.mark) return undefined;
   const { size, firstBytes } = partSizes(head);
