@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 
-import type { AgentConfig } from '../daemon/config.js';
+import type { AgentConfig, ParsedConfig } from '../daemon/config.js';
 import type { Subcommand } from './help.js';
 import type { Io } from './io.js';
 import { openToOthers, readSmallFile } from './small-file.js';
@@ -18,15 +18,21 @@ export function addConfigOption(command: Subcommand, side: Side): Subcommand {
 }
 
 /** The configuration that the flags name, or the defaults. `config` with every problem when there are any. */
-export async function readConfig(io: Io, { config: file }: ConfigFlags): Promise<AgentConfig> {
-  const { parseConfig } = await import('../daemon/config.js');
-  if (file === undefined) return parseConfig('', 'the defaults');
-  const config = parseConfig(await readSmallFile(file, 'the configuration'), file);
+export async function readConfig(io: Io, flags: ConfigFlags): Promise<AgentConfig> {
+  return (await readConfigFile(io, flags)).config;
+}
+
+/** The same with what is known of the file. */
+export async function readConfigFile(io: Io, { config: file }: ConfigFlags): Promise<ParsedConfig> {
+  const { parseConfigFile } = await import('../daemon/config.js');
+  if (file === undefined) return parseConfigFile('', 'the defaults');
+  const parsed = parseConfigFile(await readSmallFile(file, 'the configuration'), file);
+  const { config } = parsed;
   const mode = config.hub.connectionString?.from === 'text' ? await openToOthers(file) : undefined;
   if (mode !== undefined) {
     await io.stderr.write(
       `warning: ${file} holds a key, and its permissions are open to others (${mode}); chmod 600 ${file}\n`,
     );
   }
-  return config;
+  return parsed;
 }

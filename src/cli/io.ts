@@ -24,6 +24,8 @@ export interface Io {
   readonly stop: AbortSignal;
   /** Aborted by the second one: end at once. The process ends a moment later in any case. */
   readonly now: AbortSignal;
+  /** Calls `listener` for every SIGHUP, until it is disposed of; who never asks is ended by it, as usual. */
+  onHangUp(listener: () => void): Disposable;
 }
 
 /** A stream that is written with back-pressure and whose reader may leave. */
@@ -87,6 +89,14 @@ export function processIo(onNow: (reason: Interrupted) => void): Io & AsyncDispo
     env: process.env,
     exitCode: exitCodes.ok,
     verbosity: 0,
+    onHangUp(listener) {
+      process.on('SIGHUP', listener);
+      return {
+        [Symbol.dispose]: () => {
+          process.off('SIGHUP', listener);
+        },
+      };
+    },
     [Symbol.asyncDispose]() {
       // An open stdin keeps a process alive. Asking for it here would open it.
       if (stdin.made()) stdin.get().destroy();

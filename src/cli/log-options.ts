@@ -69,7 +69,8 @@ export async function openLog(
 
 const levels: readonly LogLevel[] = ['error', 'warn', 'info', 'debug', 'trace'];
 
-function logLevel(io: Io, flags: LogFlags, side: Side, fallback: LogLevel): LogLevel {
+/** What the flags say, else the environment, else `fallback`. */
+export function logLevel(io: Io, flags: LogFlags, side: Side, fallback: LogLevel): LogLevel {
   if (flags.quiet === true) return 'error';
   if (flags.verbose !== undefined) return flags.verbose > 1 ? 'trace' : 'debug';
   const name = variable(side, 'LOG_LEVEL');

@@ -48,13 +48,35 @@ export type SecretSource =
  * @throws AgentError `config` with every problem, each as `file:line:column: key: what`
  */
 export function parseConfig(text: string, file: string): AgentConfig {
+  return parseConfigFile(text, file).config;
+}
+
+/** A configuration, and the file that it came from. */
+export interface ParsedConfig {
+  config: AgentConfig;
+  /** Every key of the file's language, with its value or its default. It may hold a key: not to be printed. */
+  values: ConfigFile;
+  /** What the file says, as it says it. */
+  document: unknown;
+  /** Where in the file a key stands, `file:line`. */
+  placeOf: (path: Path) => string;
+}
+
+/** As `parseConfig`, with what is known of the file. */
+export function parseConfigFile(text: string, file: string): ParsedConfig {
   const { document, scan } = file.endsWith('.json') ? readJson(text, file) : readToml(text, file);
   const checked = v.safeParse(configSchema, document);
   const problems = [...unknownKeys(configSchema, document, []), ...(checked.issues ?? []).flatMap(problemOf)];
   if (!checked.success || problems.length > 0) throw failure(problems, { text, file, scan });
   const crossed = handlingProblems(checked.output);
   if (crossed.length > 0) throw failure(crossed, { text, file, scan });
-  return agentConfig(checked.output, dirname(file));
+  const positions = scan(text);
+  return {
+    config: agentConfig(checked.output, dirname(file)),
+    values: checked.output,
+    document,
+    placeOf: (path) => `${file}:${String(lineAndColumn(text, positions(path)).line)}`,
+  };
 }
 
 interface Document {

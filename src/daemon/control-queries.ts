@@ -5,6 +5,7 @@ import type { Spool } from '../store/spool.js';
 import { anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
 import { answer, type Route } from './control.js';
+import type { Reloaded } from './reload.js';
 import { type AgentStatus, spoolStatus } from './status.js';
 
 /** `GET /v1/status` */
@@ -40,6 +41,14 @@ export function inboxRoute(inbox: Pick<Inbox, 'entries' | 'size'>): Route {
     }
     answer(response, 200, { ...inbox.size, entries });
     return Promise.resolve();
+  };
+}
+
+/** `POST /v1/reload`: what changed; 422 when the file is refused, which changes nothing. */
+export function reloadRoute(reload: (() => Promise<Reloaded>) | undefined): Route {
+  return async ({ response }) => {
+    if (reload === undefined) throw new AgentError('config', 'the agent was started without a configuration');
+    answer(response, 200, await reload());
   };
 }
 

@@ -2,8 +2,9 @@ import type { Clock } from '../clock.js';
 import type { Inbox } from '../store/inbox.js';
 import type { Spool } from '../store/spool.js';
 import type { Routes } from './control.js';
-import { drainRoute, inboxRoute, spoolRoute, statusRoute } from './control-queries.js';
+import { drainRoute, inboxRoute, reloadRoute, spoolRoute, statusRoute } from './control-queries.js';
 import { telemetryRoute, type TelemetryDoor } from './control-telemetry.js';
+import type { Reloaded } from './reload.js';
 import type { StatusBoard } from './status.js';
 
 export interface ControlledAgent {
@@ -12,15 +13,19 @@ export interface ControlledAgent {
   spool: Spool;
   inbox: Inbox;
   clock: Clock;
+  /** Absent: there is nothing to read again. */
+  reload: (() => Promise<Reloaded>) | undefined;
 }
 
 /** All that the control socket offers. The first part of a path is its version: what is there is never taken away. */
-export function controlRoutes({ board, telemetry, spool, inbox, clock }: ControlledAgent): Routes {
+export function controlRoutes(agent: ControlledAgent): Routes {
+  const { board, telemetry, spool, inbox, clock, reload } = agent;
   return {
     '/v1/status': { GET: statusRoute(() => board.status()) },
     '/v1/telemetry': { POST: telemetryRoute(telemetry) },
     '/v1/spool': { GET: spoolRoute(spool) },
     '/v1/inbox': { GET: inboxRoute(inbox) },
+    '/v1/reload': { POST: reloadRoute(reload) },
     '/v1/drain': { POST: drainRoute(spool, clock) },
   };
 }

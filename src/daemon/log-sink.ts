@@ -14,6 +14,8 @@ export interface LogOptions {
 }
 
 export interface OpenLog extends Log {
+  /** From now on, for this log and all its children. */
+  setLevel(level: LogLevel): void;
   /** Resolves when every line has left the process, or the reader has not taken them for a second. */
   flush(): Promise<void>;
 }
@@ -27,16 +29,16 @@ export interface OpenLog extends Log {
  * first thing the reader sees when it is back. pino's own destinations and its worker are not used: with a blocked
  * reader they hang or outlive SIGTERM.
  */
-export function createLog({ level, look, stream }: LogOptions): OpenLog {
+export function createLog({ level: firstLevel, look, stream }: LogOptions): OpenLog {
   const sink = new Sink(stream, look);
-  const withStack = ranks[level] >= ranks.debug;
+  let level = firstLevel;
   let records: Records | undefined;
   const logWith = (bound: LogFields): Log => {
     const say = (at: LogLevel) => (message: string, fields?: LogFields) => {
       if (ranks[at] > ranks[level]) return;
       // Loaded with the first line: most runs of a one-shot command have nothing to say.
       records ??= openRecords(sink);
-      records[at](plainFields({ ...bound, ...fields }, withStack), message);
+      records[at](plainFields({ ...bound, ...fields }, ranks[level] >= ranks.debug), message);
     };
     return {
       error: say('error'),
@@ -44,11 +46,18 @@ export function createLog({ level, look, stream }: LogOptions): OpenLog {
       info: say('info'),
       debug: say('debug'),
       trace: say('trace'),
-      isTracing: level === 'trace',
+      get isTracing() {
+        return level === 'trace';
+      },
       child: (fields) => logWith({ ...bound, ...fields }),
     };
   };
-  return { ...logWith({}), flush: () => sink.flush() };
+  return Object.assign(logWith({}), {
+    setLevel(wanted: LogLevel) {
+      level = wanted;
+    },
+    flush: () => sink.flush(),
+  });
 }
 
 type Records = Record<LogLevel, (fields: object, message: string) => void>;

@@ -10,11 +10,14 @@ import { renewTokensDuring } from '../../agent/tokens.js';
 import { TwinKeeper } from '../../agent/twin.js';
 import { createDispatcher, type Dispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
+import type { AgentConfig } from '../../daemon/config.js';
 import { openControl } from '../../daemon/control.js';
 import { controlRoutes } from '../../daemon/control-routes.js';
 import type { ControlPlace } from '../../daemon/control-socket.js';
 import type { TelemetryDoor } from '../../daemon/control-telemetry.js';
 import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
+import { createReload, type ReloadOptions } from '../../daemon/reload.js';
+import { refuseHandlers, retirable } from '../../daemon/reload-handlers.js';
 import { StatusBoard } from '../../daemon/status.js';
 import { UnitStatus } from '../../daemon/unit-status.js';
 import type { HubSession } from '../../amqp/session.js';
@@ -34,12 +37,21 @@ import type { DeviceHub } from './hub.js';
 
 export interface RunJob {
   handling: Omit<DispatcherOptions, 'handlers' | 'log' | 'clock' | 'ledger' | 'inbox'>;
-  makeHandlers: (surroundings: HandlerSurroundings) => Promise<readonly Handler[]>;
+  makeHandlers: (config: AgentConfig, surroundings: HandlerSurroundings) => Promise<MadeHandlers>;
   store: Pick<StoreOptions, 'directory' | 'spool' | 'inbox'>;
   /** How long outcomes of commands are remembered. */
   dedupeMs: number;
   /** Where other programs speak to the agent; undefined: nowhere. */
   control: ControlPlace | undefined;
+  config: AgentConfig;
+  /** How the configuration is read again; absent: there is no file. */
+  reload: Omit<ReloadOptions, 'log'> | undefined;
+}
+
+export interface MadeHandlers {
+  handlers: readonly Handler[];
+  /** Those that cannot be run, and why. */
+  refused: readonly { name: string; reason: string }[];
 }
 
 /** Messages that may be unanswered at once: with batches, a few transfers. */
@@ -58,10 +70,15 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     clock,
   });
   const keep = keeperOf(hub, store.spool);
-  const handlers = await job.makeHandlers({ log, clock, send: senderOf(keep) });
+  const surroundings = { log, clock, send: senderOf(keep) };
+  const made = await job.makeHandlers(job.config, surroundings);
+  for (const { name, reason } of made.refused) log.error('a handler is refused', { handler: name, reason });
+  let current = retirable(made.handlers);
+  const { handlers } = current;
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
-  const channels = servingOf(hub, io.stop, dispatcher, new Set(handlers.map(({ on }) => on)));
+  const served = new Set<EventKind>(['command', ...handlers.map(({ on }) => on)]);
+  const channels = servingOf(hub, io.stop, dispatcher, served);
   const outbox = new SpoolOutbox(store.spool, { clock, log });
   const notifier = createNotifier(io.env, log);
   const { deviceId } = hub.identity;
@@ -78,7 +95,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     inbox,
     flow: () => outbox.flow,
     tokenExpiresAt: () => hub.tokenExpiresAt(),
-    handlers: () => handlers,
+    handlers: () => current.handlers,
     health: () => dispatcher.health(),
   });
   const telemetry: TelemetryDoor = {
@@ -87,7 +104,21 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     has: async (id) => (await store.spool.find(id)) !== undefined,
     stopping: io.stop,
   };
-  const routes = controlRoutes({ board, telemetry, spool: store.spool, inbox, clock });
+  const apply = async (config: AgentConfig): Promise<string[]> => {
+    const next = await job.makeHandlers(config, surroundings);
+    await refuseHandlers(next.handlers, next.refused);
+    const former = current;
+    current = retirable(next.handlers);
+    dispatcher.replaceHandlers(current.handlers);
+    former.retire();
+    store.spool.limit(config.spool);
+    await job.reload?.apply(config);
+    const kinds = new Set(next.handlers.map(({ on }) => on));
+    return [...kinds].filter((on) => !served.has(on)).map((on) => `the first handler with on = "${on}"`);
+  };
+  const reload = job.reload && createReload({ ...job.reload, apply, log });
+  using _hangUp = reload && io.onHangUp(() => void reload().catch(() => undefined));
+  const routes = controlRoutes({ board, telemetry, spool: store.spool, inbox, clock, reload });
   await using _control = job.control === undefined ? undefined : await openControl(job.control, routes, log);
   const say = stateLog(log, deviceId);
   void unit.ready();

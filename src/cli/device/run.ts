@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 
 import { AgentError } from '../../errors.js';
-import { addConfigOption, readConfig, type ConfigFlags } from '../config-options.js';
+import { addConfigOption, readConfigFile, type ConfigFlags } from '../config-options.js';
 import {
   addConnectionOptions,
   addIdentityOptions,
@@ -9,12 +9,13 @@ import {
   type ConnectionFlags,
   type IdentityFlags,
 } from '../identity-options.js';
+import type { AgentConfig } from '../../daemon/config.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import { controlPath } from '../control-path.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { storeDirectory } from '../state-directory.js';
-import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
+import { addLogOptions, logLevel, openLog, type LogFlags } from '../log-options.js';
 
 interface RunFlags extends ConfigFlags, IdentityFlags, ConnectionFlags, LogFlags {
   exec?: string;
@@ -52,7 +53,8 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
       hint: 'name a program with --exec PROGRAM, or a configuration with --config FILE',
     });
   }
-  const config = await readConfig(io, flags);
+  const parsed = await readConfigFile(io, flags);
+  const { config } = parsed;
   const identity = await readDeviceIdentity(io, flags, config.hub.connectionString);
   const logFormat = flags.logFormat === 'auto' ? config.log.format : flags.logFormat;
   const log = await openLog(io, { ...flags, logFormat }, 'device', config.log.level);
@@ -67,13 +69,23 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
   const control = passedSocket(io.env) ?? (path === undefined ? undefined : { from: 'path' as const, path });
   // Named by hand for this run, so whether others could change it is not asked.
   const one = (file: string) => programHandler({ name: file, file, args, checkPermissions: false });
-  const makeHandlers = async (surroundings: HandlerSurroundings) => {
-    if (flags.exec !== undefined) return [one(flags.exec)];
-    return (await placeHandlers(config, surroundings)).map(({ handler, refused }) => {
-      if (refused !== undefined)
-        log.error('a handler is refused', { handler: handler.name, reason: refused });
-      return handler;
-    });
+  const makeHandlers = async (wanted: AgentConfig, surroundings: HandlerSurroundings) => {
+    if (flags.exec !== undefined) return { handlers: [one(flags.exec)], refused: [] };
+    const placed = await placeHandlers(wanted, surroundings);
+    return {
+      handlers: placed.map(({ handler }) => handler),
+      refused: placed.flatMap(({ handler: { name }, refused: reason }) =>
+        reason === undefined ? [] : [{ name, reason }],
+      ),
+    };
+  };
+  const reload = {
+    current: parsed,
+    read: () => readConfigFile(io, flags),
+    apply: (wanted: AgentConfig) => {
+      log.setLevel(logLevel(io, flags, 'device', wanted.log.level));
+      return Promise.resolve([]);
+    },
   };
   await runDevice(io, await deviceHub(identity, { ...flags, ...hub, ca: flags.ca ?? hub.ca, log }), {
     handling: { ...commands, ...shutdown },
@@ -81,5 +93,7 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
     store: { directory: storeDirectory(io, identity, config.spool.directory), spool: config.spool, inbox },
     dedupeMs: commands.dedupeMs,
     control,
+    config,
+    reload: flags.config === undefined ? undefined : reload,
   });
 }
