@@ -34,6 +34,11 @@ export class DesiredProperties {
     return changesOf(before, difference(before, section.properties), section);
   }
 
+  /** All that is desired, as it would come to one who has been told of nothing. */
+  all(): Change[] {
+    return this.#known === undefined ? [] : changesOf({}, this.#known.properties, this.#known);
+  }
+
   /**
    * Takes a notification. `known`: we had been told of that or of later ones. `missed`: one before it did not come, or
    * nothing has been read yet; read, and nothing is lost.

@@ -40,6 +40,8 @@ export class TwinKeeper {
   readonly #reports: Reports;
   /** Properties whose handler runs or will run again, by path. */
   readonly #busy = new Map<string, Turn>();
+  /** Who was last given a property, by path. */
+  readonly #takers = new Map<string, string | undefined>();
   readonly #news = new News();
   #hasRead = false;
 
@@ -71,6 +73,12 @@ export class TwinKeeper {
       },
       this.#options,
     );
+  }
+
+  /** Hands on what is desired to handlers that did not have it before. To be called when there are others. */
+  handlersChanged(): void {
+    if (this.#hasRead)
+      this.#handOn(this.#desired.all(), (change, taker) => this.#takers.get(change.path) !== taker);
   }
 
   /** First the subscription, then the reading: what changes between them is told, and told twice at worst. */
@@ -128,10 +136,16 @@ export class TwinKeeper {
     return true;
   }
 
-  #handOn(changes: readonly Change[]): void {
+  #handOn(
+    changes: readonly Change[],
+    isWanted: (change: Change, taker: string | undefined) => boolean = () => true,
+  ): void {
     if (this.#options.stopping.aborted) return;
     const takes = (change: Change) => this.#dispatcher.takes(this.#eventOf(change));
     for (const change of changesToHandOn(changes, takes)) {
+      const taker = takes(change);
+      if (!isWanted(change, taker)) continue;
+      this.#takers.set(change.path, taker);
       const turn = this.#busy.get(change.path);
       if (turn === undefined) void this.#takeTurns(change);
       else turn.follow(change);
@@ -157,9 +171,10 @@ export class TwinKeeper {
     let faults = 0;
     for (let attempt = 1; !until.aborted; attempt++) {
       const answer = await this.#dispatcher.answer(this.#eventOf(change), { attempt, signal: replaced });
-      if (answer === undefined || answer.decidedBy === 'stopping') return;
-      this.#acknowledge(change, answer);
+      if (answer === undefined) return;
       if (answer.decidedBy === 'fault') faults++;
+      // Stopped half-way it says nothing; where it was not us who are stopping, another handler has taken its place.
+      if (answer.decidedBy !== 'stopping') this.#acknowledge(change, answer);
       if (answer.outcome !== 'release' || faults >= faultLimit) return;
       const cannotStart = answer.decidedBy === 'installation';
       await clock.sleep(backoff.next(cannotStart ? 'late' : 'soon'), until).catch(() => undefined);

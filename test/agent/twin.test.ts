@@ -378,6 +378,45 @@ test('a value that leaves no room for its echo is acknowledged without it', asyn
   expect(log.entries.map(({ message }) => message)).toContain('the hub refused a report');
 });
 
+describe('handlers that are replaced while it runs', () => {
+  test('get what is desired, if it was another who had it', async () => {
+    await using hub = await startHub();
+    desire(hub, { a: 1, b: 1, c: 1 });
+    const old = twinHandler(() => undefined, { name: 'old', match: { path: 'a' } });
+    let keeper: TwinKeeper | undefined;
+    await using agent = startServing(hub, [old], ({ stopping, dispatcher, log }) => {
+      const options = { identity: { deviceId: device }, stopping, clock: systemClock, log };
+      const made = (keeper = new TwinKeeper(dispatcher, options));
+      return (session) => made.serve(session);
+    });
+    await untilReported(hub, 'a', { ac: 200 });
+    const seen: string[] = [];
+    const next = (name: string, path: string) =>
+      twinHandler((change) => void seen.push(`${name} ${change.path}`), { name, match: { path } });
+    agent.dispatcher.replaceHandlers([next('old', 'a'), next('new', 'b')]);
+    keeper?.handlersChanged();
+    await untilReported(hub, 'b', { ac: 200 });
+    expect(seen).toEqual(['new b']);
+    desire(hub, { a: 2 });
+    await untilReported(hub, 'a', { av: 3 });
+    expect(seen).toEqual(['new b', 'old a']);
+  });
+
+  test('get what the former ones were interrupted in', async () => {
+    await using hub = await startHub();
+    desire(hub, { p: 1 });
+    const interrupted: Handler = {
+      ...twinHandler(() => undefined),
+      run: () => Promise.resolve({ outcome: 'release', status: 503, decidedBy: 'stopping' }),
+    };
+    await using agent = keep(hub, [interrupted], { clock: fastClock(50) });
+    await untilSubscribed(hub);
+    agent.dispatcher.replaceHandlers([twinHandler(() => undefined)]);
+    await untilReported(hub, 'p', { ac: 200 });
+    expect(hub.record.of('twin').filter(({ operation }) => operation === 'PATCH')).toHaveLength(1);
+  });
+});
+
 test('stopping waits for what runs and reports it, and begins nothing', async () => {
   await using hub = await startHub();
   desire(hub, { p: 1 });
