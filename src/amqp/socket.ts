@@ -101,7 +101,7 @@ function connected(socket: Socket, event: string, signal: AbortSignal): Promise<
  * Naming `ca` replaces what is trusted otherwise and parses all of it again (16 ms for the usual 140 certificates);
  * adding to the context keeps the system's store, which OpenSSL looks up by hash.
  */
-function secureContext({ extraCa, bundledRoots }: Trust): SecureContext {
+export function secureContext({ extraCa, bundledRoots }: Trust): SecureContext {
   const context = createSecureContext(bundledRoots === true ? { ca: [...rootCertificates] } : {});
   if (extraCa === undefined) return context;
   const store = context.context as { addCACert?: (pem: string) => void };

@@ -60,7 +60,7 @@ const eventHubVariables: [string, string][] = [
 
 const variables: Record<ToolName, [string, string][]> = {
   'iothub-device': [...hubVariables, ['CONFIG', 'configuration of the agent']],
-  'iothub-service': hubVariables,
+  'iothub-service': [...hubVariables, ['HTTPS_PORT', 'port for REST, where it is not 443']],
   'iothub-emulator': [
     ['PORT', 'port for AMQP over TLS'],
     ['HTTPS_PORT', 'port for REST and AMQP over WebSocket'],

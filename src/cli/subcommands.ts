@@ -96,6 +96,36 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'print what devices send',
         load: async () => (await import('./service/monitor.js')).monitorCommand,
       },
+      {
+        name: 'feedback',
+        summary: 'what became of commands',
+        load: async () => (await import('./service/feedback.js')).feedbackCommand,
+      },
+      {
+        name: 'method',
+        summary: 'call a direct method',
+        load: async () => (await import('./service/method.js')).callMethodCommand,
+      },
+      {
+        name: 'twin',
+        summary: 'desired properties and tags',
+        load: async () => (await import('./service/twin.js')).serviceTwinCommand,
+      },
+      {
+        name: 'device',
+        summary: 'add, list, show, change and remove devices; their connection strings',
+        load: async () => (await import('./service/device.js')).deviceCommand,
+      },
+      {
+        name: 'notifications',
+        summary: 'print the files that devices upload',
+        load: async () => (await import('./service/feedback.js')).notificationsCommand,
+      },
+      {
+        name: 'sas',
+        summary: 'print a SAS token',
+        load: async () => (await import('./service/sas.js')).serviceSasCommand,
+      },
     ],
   },
   'iothub-emulator': {

@@ -1,4 +1,5 @@
 import { AgentError } from '../errors.js';
+import type { DeviceId } from '../model.js';
 import { Secret } from '../secret.js';
 import {
   decodedKey,
@@ -34,13 +35,15 @@ export function deviceTokens(
   return signed(decodedKey(key), deviceResource(host, deviceId, moduleId), policyName, ttlMs);
 }
 
-/** How an operator with a hub policy makes tokens: one for the whole hub. */
+/** How an operator with a hub policy makes tokens: one for the whole hub, or for what concerns one device. */
 export function serviceTokens(
   { host, credential }: ServiceConnectionString,
   ttlMs = defaultTokenTtlMs,
+  device?: DeviceId,
 ): TokenMaker {
   if (credential.kind === 'signature') return readyMade(credential.signature);
-  return signed(decodedKey(credential.key), host, credential.policyName, ttlMs);
+  const resource = device === undefined ? host : deviceResource(host, device.deviceId, device.moduleId);
+  return signed(decodedKey(credential.key), resource, credential.policyName, ttlMs);
 }
 
 /**

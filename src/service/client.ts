@@ -6,6 +6,8 @@ import type { Endpoint } from '../amqp/socket.js';
 import type { Clock } from '../clock.js';
 import type { TokenMaker } from '../identity/token.js';
 import type { Log } from '../log.js';
+import { anyOf } from '../signals.js';
+import { keepTokensFresh } from './fresh-tokens.js';
 
 export interface ServiceOptions {
   endpoint: Endpoint;
@@ -22,16 +24,25 @@ export interface ServiceClient extends AsyncDisposable {
   readonly asking: Asking;
 }
 
-/** Connects with the policy's token. */
+const openWithinMs = 30_000;
+
+/** Connects with the policy's token, which is kept fresh. */
 export async function openServiceClient(
   options: ServiceOptions,
   signal: AbortSignal,
 ): Promise<ServiceClient> {
-  const connection = await openConnection(options, signal);
+  using patience = anyOf(signal, AbortSignal.timeout(openWithinMs));
+  const connection = await openConnection(options, patience);
   try {
+    using until = anyOf(patience, connection.over);
     const cbs = new Cbs(connection);
-    await cbs.putToken(options.makeToken(options.clock.now()), signal);
-    const asking = await openAsking(connection, signal);
+    await cbs.putToken(options.makeToken(options.clock.now()), until);
+    const asking = await openAsking(connection, until);
+    keepTokensFresh((token, end) => cbs.putToken(token, end), options, connection.over).catch(
+      (error: unknown) => {
+        connection.fail(toAgentError(error));
+      },
+    );
     return {
       over: connection.over,
       asking,

@@ -15,11 +15,12 @@ import {
   type EventHubConnectionString,
   type ServiceConnectionString,
 } from '../identity/connection-string.js';
-import { eventHubTokens, type TokenMaker } from '../identity/token.js';
+import { eventHubTokens, type Token, type TokenMaker } from '../identity/token.js';
 import type { Log } from '../log.js';
 import { anyOf } from '../signals.js';
 import type { ServiceOptions } from './client.js';
 import { selectorOf, type EventPosition } from './event-position.js';
+import { keepTokensFresh } from './fresh-tokens.js';
 
 /** An event hub and the way to it: the endpoint that every IoT hub has built in, or one that it routes to. */
 export interface EventHub {
@@ -103,7 +104,11 @@ export class EventHubConnection implements AsyncDisposable {
     this.#management = parts.management;
     this.#scope = new SessionScope(parts.connection);
     this.#audiences.add(managementAddress);
-    this.#renewTokens().catch((error: unknown) => {
+    const { makeToken, ...rest } = eventHub;
+    if (makeToken === undefined) return;
+    const putAll = (token: Token, signal: AbortSignal) =>
+      Promise.all([...this.#audiences].map((address) => putFor(address, token, this.#cbs, signal)));
+    keepTokensFresh(putAll, { makeToken, ...rest }, this.#connection.over).catch((error: unknown) => {
       this.#connection.fail(toAgentError(error));
     });
   }
@@ -163,34 +168,20 @@ export class EventHubConnection implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection[Symbol.asyncDispose]();
   }
-
-  /** Puts new tokens when 80 % of the life of the last ones is over. Ends with the connection. */
-  async #renewTokens(): Promise<void> {
-    const { makeToken, clock, log } = this.#eventHub;
-    if (makeToken === undefined) return;
-    const { over } = this.#connection;
-    for (;;) {
-      const lifeMs = makeToken(clock.now()).expiresAt - clock.now();
-      await clock.sleep(lifeMs * renewAtShare, over);
-      using until = anyOf(over, AbortSignal.timeout(answerWithinMs));
-      const parts = [...this.#audiences].map((address) => ({ cbs: this.#cbs, address }));
-      await Promise.all(parts.map((part) => putToken(this.#eventHub, part, until)));
-      log.debug('tokens renewed', { count: parts.length });
-    }
-  }
 }
 
 const managementAddress = '$management';
-const renewAtShare = 0.8;
 const answerWithinMs = 30_000;
 
-/** Event Hubs wants a token for each address, and takes the same one for all that are below its audience. */
 async function putToken(
   { makeToken, clock }: EventHub,
   { cbs, address }: { cbs: Cbs; address: string },
   signal: AbortSignal,
 ): Promise<void> {
-  if (makeToken === undefined) return;
-  const token = makeToken(clock.now());
-  await cbs.putToken({ ...token, audience: `${token.audience}/${address}` }, signal);
+  if (makeToken !== undefined) await putFor(address, makeToken(clock.now()), cbs, signal);
+}
+
+/** Event Hubs wants a token for each address, and takes the same one for all that are below its audience. */
+function putFor(address: string, token: Token, cbs: Cbs, signal: AbortSignal): Promise<void> {
+  return cbs.putToken({ ...token, audience: `${token.audience}/${address}` }, signal);
 }

@@ -3,7 +3,8 @@ import type { Message } from 'rhea';
 import { bodyOf } from '../amqp/messages.js';
 import { AgentError } from '../errors.js';
 import { anyOf } from '../signals.js';
-import type { ServiceClient } from './client.js';
+import type { ServiceClient, ServiceOptions } from './client.js';
+import { follow } from './follow.js';
 
 /** What became of a command, as the hub tells its senders ("Send cloud-to-device messages", feedback). */
 export interface FeedbackRecord {
@@ -50,6 +51,24 @@ export async function openFeedback(
     },
     signal,
   );
+}
+
+/**
+ * Feedback for as long as there is someone to read it, over lost connections; batches come again that were not settled.
+ * `onOnline` is called once, when it can come. Ends by an error that trying again would not mend, or with the
+ * signal's reason.
+ *
+ *     for await (const { records, settle } of followFeedback(hub, signal)) { …; settle('accept'); }
+ */
+export async function* followFeedback(
+  hub: ServiceOptions,
+  signal: AbortSignal,
+  onOnline?: () => void,
+): AsyncGenerator<FeedbackBatch, never, undefined> {
+  const open = (client: ServiceClient, onBatch: (batch: FeedbackBatch) => void, until: AbortSignal) =>
+    // One at a time: the lock of the next would run while this one is looked at.
+    openFeedback(client, { credit: 1, onBatch }, until);
+  return yield* follow(hub, open, signal, onOnline);
 }
 
 /** How long a batch that was given back is left to other receivers. */

@@ -1,6 +1,4 @@
-import { toAgentError } from '../amqp/errors.js';
 import type { HubEvent } from '../amqp/event-message.js';
-import { createBackoff } from '../backoff.js';
 import { AgentError } from '../errors.js';
 import { silentLog, type Log } from '../log.js';
 import { anyOf, rejectionOf } from '../signals.js';
@@ -9,6 +7,7 @@ import { EventHubConnection, type EventHub } from './event-hub.js';
 import type { EventPosition } from './event-position.js';
 import { EventQueue } from './event-queue.js';
 import { Reading } from './reading.js';
+import { Reconnection } from './reconnection.js';
 
 export interface MonitorOptions {
   /** The event hub, or how to find it; it is looked for again when it could not be reached. */
@@ -110,24 +109,16 @@ export class Monitor implements AsyncIterableIterator<HubEvent, undefined>, Asyn
 
   /** Connection after connection. */
   async #run(signal: AbortSignal): Promise<never> {
-    const backoff = createBackoff();
+    const reconnection = new Reconnection('the event hub');
     let eventHub: EventHub = await this.#find(signal);
-    for (let wasOnline = false; ;) {
-      const life: Life = new Life(eventHub, wasOnline ? undefined : this.#options.onOnline);
-      this.#log = eventHub.log;
+    this.#log = eventHub.log;
+    for (;;) {
+      const life = new Life(eventHub, reconnection.wasOnline ? undefined : this.#options.onOnline);
       try {
         await using connection = await EventHubConnection.open(eventHub, signal);
         await this.#work(connection, life, signal);
       } catch (thrown) {
-        signal.throwIfAborted();
-        const error = toAgentError(thrown);
-        wasOnline ||= life.online;
-        // What was never in reach may not be there at all.
-        if (!wasOnline || error.retry === 'never' || error.code === 'bug') throw error;
-        if (life.online) backoff.reset();
-        const delayMs = backoff.next(life.online ? 'soon' : error.retry);
-        eventHub.log.warn('the event hub is out of reach, trying again', { error, delayMs });
-        await eventHub.clock.sleep(delayMs, signal);
+        await reconnection.pause({ thrown, online: life.online }, eventHub, signal);
         // It may have moved.
         if (!life.online) eventHub = await this.#find(signal).catch(() => eventHub);
       }

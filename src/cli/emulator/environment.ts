@@ -12,6 +12,7 @@ export function environmentLines(emulator: Emulator, caFile: string, controlUrl:
     IOTHUB_EVENTHUB_CONNECTION_STRING: emulator.eventHubConnectionString,
     IOTHUB_DEVICE_CA: ca,
     IOTHUB_SERVICE_CA: ca,
+    IOTHUB_SERVICE_HTTPS_PORT: emulator.httpsPort === 443 ? undefined : emulator.httpsPort?.toString(),
     NODE_EXTRA_CA_CERTS: ca,
     IOTHUB_EMULATOR_URL: controlUrl,
   };

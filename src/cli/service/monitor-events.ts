@@ -5,17 +5,16 @@ import { AgentError, errorText } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { EventHub } from '../../service/event-hub.js';
 import { openMonitor } from '../../service/monitor.js';
-import { anyOf } from '../../signals.js';
-import { formatDuration } from '../../units.js';
-import { Alarm } from '../alarm.js';
 import { dumpBody } from '../dump.js';
 import { exitCodes } from '../exit-codes.js';
 import type { Io } from '../io.js';
 import { createPrinter, type Printer } from '../output.js';
+import { Ending } from './ending.js';
 import { DeviceCounts } from './device-counts.js';
 import { eventLine } from './event-line.js';
 import { eventProgram } from './event-program.js';
 import type { MonitorFlags } from './monitor.js';
+import { patternOf } from './pattern.js';
 
 export interface MonitorJob {
   /** A device id or a pattern; undefined is all. */
@@ -33,13 +32,7 @@ export async function monitorEvents(
   const wanted = device === undefined ? () => true : patternOf(device);
   const printer = createPrinter(io, flags);
   const counts = flags.countOnly === true ? new DeviceCounts() : undefined;
-  const enough = new AbortController();
-  const tooLate = new AbortController();
-  using until = anyOf(io.stop, io.stdout.readerGone, enough.signal, tooLate.signal);
-  const patience = new Alarm(Number.isFinite(flags.timeout) ? flags.timeout : undefined, tooLate);
-  const idle = new Alarm(flags.idle, enough);
-  const whole = new Alarm(flags.for, enough);
-  patience.restart();
+  using ending = new Ending(io, flags);
 
   try {
     await using program = flags.exec === undefined ? undefined : eventProgram(flags.exec, log);
@@ -49,37 +42,21 @@ export async function monitorEvents(
         ...startOf(flags),
         group: flags.group,
         partitions: flags.partition,
-        onOnline: () => {
-          patience.stop();
-          idle.restart();
-          whole.restart();
-        },
+        onOnline: ending.online,
       },
-      until,
+      ending.until,
     );
     const use = await userOf(io, { flags, printer, counts });
-    let left = flags.count ?? Infinity;
     for await (const event of events) {
       if (!wanted(event.deviceId ?? '')) continue;
-      idle.restart();
+      ending.arrived();
       await use(event);
-      if ((await program?.run(event, until)) === 'rejected') io.exitCode = exitCodes.data;
+      if ((await program?.run(event, ending.until)) === 'rejected') io.exitCode = exitCodes.data;
       events.done();
-      if (--left === 0) break;
+      if (ending.counted()) break;
     }
   } catch (error) {
-    if (tooLate.signal.aborted) {
-      throw new AgentError(
-        'unavailable',
-        `the event hub was not reached within ${formatDuration(flags.timeout)}`,
-        {
-          cause: error,
-        },
-      );
-    }
-    if (!until.aborted) throw error;
-  } finally {
-    for (const alarm of [patience, idle, whole]) alarm.stop();
+    ending.settle(error);
   }
   for (const line of counts?.lines() ?? []) await printer.print(line);
   io.stop.throwIfAborted();
@@ -125,14 +102,4 @@ async function makeDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true }).catch((error: unknown) => {
     throw new AgentError('cannot-create', `cannot make ${path}: ${errorText(error)}`, { cause: error });
   });
-}
-
-/** `*` is any text, `?` any character. A device id may have these characters too, so the text itself also matches. */
-function patternOf(text: string): (deviceId: string) => boolean {
-  const source = text
-    .replace(/[.+^${}()|[\]\\]/g, String.raw`\$&`)
-    .replaceAll('*', '.*')
-    .replaceAll('?', '.');
-  const pattern = new RegExp(`^${source}$`, 's');
-  return (deviceId) => deviceId === text || pattern.test(deviceId);
 }

@@ -6,20 +6,16 @@ import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
-import { count, duration } from '../values.js';
+import { addEndingOptions, type EndingFlags } from '../device/ending-options.js';
+import { duration } from '../values.js';
 import { addEventHubOptions, readEventHub, type EventHubFlags } from './event-hub-options.js';
 import { propertyKinds, type PropertyKind } from './event-line.js';
 
-export interface MonitorFlags extends EventHubFlags, TimeoutFlags, OutputFlags, LogFlags {
+export interface MonitorFlags extends EventHubFlags, TimeoutFlags, EndingFlags, OutputFlags, LogFlags {
   from?: From;
   group: string;
   partition?: string[];
   properties: ReadonlySet<PropertyKind>;
-  count?: number;
-  /** Milliseconds. */
-  idle?: number;
-  /** Milliseconds. */
-  for?: number;
   dump?: string;
   countOnly?: boolean;
   exec?: string;
@@ -49,7 +45,6 @@ export function monitorCommand(io: Io): Subcommand {
     )
     .argument('[device]', 'device id, or a pattern with * and ?');
   const reading = (option: Option): Option => option.helpGroup('Reading:');
-  const ending = (option: Option): Option => option.helpGroup('Ending:');
   const printing = (option: Option): Option => option.helpGroup('Output:');
   command
     .addOption(
@@ -78,9 +73,6 @@ export function monitorCommand(io: Io): Subcommand {
           .default(10_000, '10s'),
       ),
     )
-    .addOption(ending(new Option('-n, --count <n>', 'stop after so many').argParser(count(1))))
-    .addOption(ending(new Option('--idle <dur>', 'stop when none came for so long').argParser(duration)))
-    .addOption(ending(new Option('--for <dur>', 'stop after so long').argParser(duration)))
     .addOption(
       printing(
         new Option('--properties <kinds>', 'of sys, app and ann: the message, the application, annotations')
@@ -99,15 +91,19 @@ export function monitorCommand(io: Io): Subcommand {
       ).helpGroup('Output:'),
     );
   addOutputOptions(command, 'service');
+  addEndingOptions(command);
   addEventHubOptions(command);
   addTimeoutOption(command);
   addLogOptions(command, 'service');
   return command.action(async (device: string | undefined, flags: MonitorFlags) => {
     const log = await openLog(io, flags, 'service', 'warn');
-    const eventHub = await readEventHub(io, flags, log);
-    const { monitorEvents } = await import('./monitor-events.js');
-    await monitorEvents(io, { device, eventHub, log }, flags);
-    await log.flush();
+    try {
+      const eventHub = await readEventHub(io, flags, log);
+      const { monitorEvents } = await import('./monitor-events.js');
+      await monitorEvents(io, { device, eventHub, log }, flags);
+    } finally {
+      await log.flush();
+    }
   });
 }
 

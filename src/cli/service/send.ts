@@ -15,12 +15,16 @@ import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addMessageOptions, type MessageFlags } from '../message-options.js';
 import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js';
 import { duration } from '../values.js';
+import { addHttpsPortOption } from './rest-options.js';
 
 export interface ServiceSendFlags
   extends MessageFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
   module?: string;
   /** Milliseconds; `true` without a value. */
   wait?: number | true;
+  /** First take off what waits for the device. */
+  purge?: boolean;
+  httpsPort?: number;
 }
 
 /** `iothub-service send`: commands for a device, and the feedback on them. */
@@ -31,6 +35,7 @@ export function serviceSendCommand(io: Io): Subcommand {
       'iothub-service send dev1 --data reboot --wait',
       `iothub-service send dev1 --data '{"interval":5}' --prop command=set-interval --ack full`,
       'iothub-service send dev1 --lines --wait 5m < commands.txt',
+      'iothub-service send dev1 --purge',
     )
     .exits(
       ['ok', 'queued, or with --wait accepted by the device'],
@@ -46,18 +51,26 @@ export function serviceSendCommand(io: Io): Subcommand {
     .addOption(
       new Option('--wait [dur]', 'ask for feedback and exit by it (default: wait 60s)').argParser(duration),
     );
+  command.option('--purge', 'first take off the commands that wait for the device; alone it is all');
   addIdentityOptions(command, 'service');
+  addHttpsPortOption(command);
   addConnectionOptions(command, 'service');
   addTimeoutOption(command);
   addOutputOptions(command, 'service');
   addLogOptions(command, 'service');
   return command.action(async (deviceId: string, flags: ServiceSendFlags) => {
     const identity = await readServiceIdentity(io, flags);
+    const log = await openLog(io, flags, 'service', 'warn');
+    if (flags.purge === true) {
+      const { purgeCommands } = await import('./purge-commands.js');
+      await purgeCommands(io, identity, { deviceId, flags, log });
+      if (!hasBody(flags)) return;
+    }
     const { openCommands } = await import('../message-input.js');
     const input = await openCommands(io, flags, AbortSignal.any([io.stop, io.stdout.readerGone]));
     const { serviceHub } = await import('./hub.js');
     const { sendCommands } = await import('./send-commands.js');
-    const hub = await serviceHub(identity, { ...flags, log: await openLog(io, flags, 'service', 'warn') });
+    const hub = await serviceHub(identity, { ...flags, log });
     io.exitCode = await sendCommands(io, hub, {
       commands: input.items,
       to: { deviceId, moduleId: flags.module },
@@ -67,4 +80,8 @@ export function serviceSendCommand(io: Io): Subcommand {
       printer: createPrinter(io, flags),
     });
   });
+}
+
+function hasBody({ data, dataFile, stdin, lines, ndjson }: MessageFlags): boolean {
+  return [data, dataFile, stdin, lines, ndjson].some((flag) => flag !== undefined);
 }
