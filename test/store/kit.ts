@@ -5,7 +5,7 @@ import { DurableLog, type LogOptions } from '../../src/store/log/durable-log.js'
 import type { NewMessage } from '../../src/store/spooled-message.js';
 import type { FakeDisk } from './fake-disk.js';
 
-export const directory = '/store';
+const directory = '/store';
 
 /** A log on a disk in memory, which has no sockets to own it by. */
 export function openLog(disk: FakeDisk, options: Partial<LogOptions> = {}): Promise<DurableLog> {
