@@ -23,7 +23,13 @@ export {
   type ServiceConnectionString,
 } from './identity/connection-string.js';
 export { createSasToken, type SasTokenOptions } from './identity/sas.js';
-export { deviceTokens, serviceTokens, type Token, type TokenMaker } from './identity/token.js';
+export {
+  deviceTokens,
+  eventHubTokens,
+  serviceTokens,
+  type Token,
+  type TokenMaker,
+} from './identity/token.js';
 export { encodeFor, openHubSession, type HubSession, type HubSessionOptions } from './amqp/session.js';
 export { runAgent, type AgentOptions } from './agent/run.js';
 export type { AgentState } from './agent/state.js';
@@ -36,8 +42,21 @@ export { programHandler, type ProgramHandlerOptions } from './handlers/program.j
 export { openServiceClient, type ServiceClient, type ServiceOptions } from './service/client.js';
 export { openCommandSender, type CommandSender, type CommandToSend } from './service/commands.js';
 export {
+  followFeedback,
   openFeedback,
   openFeedbackWait,
   type FeedbackBatch,
   type FeedbackRecord,
 } from './service/feedback.js';
+export {
+  followNotifications,
+  type DeliveredNotification,
+  type FileNotification,
+} from './service/notifications.js';
+export { openMonitor, type Monitor, type MonitorOptions } from './service/monitor.js';
+export { eventHubOf, findEventHub, type EventHub } from './service/event-hub.js';
+export type { EventPosition } from './service/event-position.js';
+export type { HubEvent } from './amqp/event-message.js';
+export { RestClient, type RestOptions } from './service/rest.js';
+export { Registry, type DeviceFields, type RegisteredDevice } from './service/registry.js';
+export { Twins, type MethodAnswer, type MethodCall, type TwinChange } from './service/twins.js';

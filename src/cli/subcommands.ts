@@ -126,6 +126,11 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'print a SAS token',
         load: async () => (await import('./service/sas.js')).serviceSasCommand,
       },
+      {
+        name: 'check',
+        summary: 'what of the way to the hub works',
+        load: async () => (await import('./service/check.js')).serviceCheckCommand,
+      },
     ],
   },
   'iothub-emulator': {

@@ -156,3 +156,43 @@ test('a policy without the right is refused, and so is a hub that is not there',
   expect(await it.run('device', 'add', 'x')).toMatchObject({ code: 77 });
   expect(await it.run('device', 'show', device, '--https-port', '1')).toMatchObject({ code: 69 });
 });
+
+test('check tries everything, and names what is wrong with what to do about it', async () => {
+  await using it = await setUp();
+  const fine = await it.run('check', '-o', 'text');
+  expect([fine.code, fine.err]).toEqual([0, '']);
+  const names = [
+    'connection string',
+    'name',
+    'AMQP port, TLS',
+    'token',
+    'commands',
+    'feedback',
+    'event hub',
+    'REST',
+  ];
+  expect(
+    fine.out
+      .trimEnd()
+      .split('\n')
+      .map((line) => /^ok {7}(.*?) {2}/.exec(line)?.[1]),
+  ).toEqual(names);
+  expect(fine.out).toMatch(/event hub +localhost:\d+\/iothub-events, 4 partitions/);
+
+  const text = it.hub.serviceConnectionString().replace(/SharedAccessKey=..../, 'SharedAccessKey=AAAA');
+  it.env['IOTHUB_SERVICE_CONNECTION_STRING'] = text;
+  const wrong = await it.run('check');
+  expect(wrong.code).toBe(77);
+  const results = wrong.out.trimEnd().split('\n').map(json);
+  expect(results.map(({ result }) => result)).toEqual([
+    'ok',
+    'ok',
+    'ok',
+    'failed',
+    'skipped',
+    'skipped',
+    'skipped',
+    'failed',
+  ]);
+  expect(results[3]).toMatchObject({ condition: 'cbs:401', hint: expect.stringMatching(/key/) as string });
+});
