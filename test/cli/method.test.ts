@@ -234,6 +234,30 @@ test('the agent serves methods and twins where its configuration has handlers fo
   expect((await agent.ended()).code).toBe(0);
 });
 
+test('a handler for a desired property that comes with a reload gets what is desired already', async () => {
+  await using it = await setUp();
+  const { twin } = it.hub.device(device);
+  twin.patch({ desired: { a: 1, b: 2 } }, it.hub.now());
+  await it.folder.script('apply', 'cat >/dev/null');
+  const handler = (path: string) =>
+    `[[handlers]]\nname = "${path}"\non = "twin"\nmatch = { path = "${path}" }\nexec = ["./apply"]\n`;
+  const config = await it.folder.write('agent.toml', handler('a'));
+  await using agent = new ToolProcess('iothub-device', ['run', '--config', config], {
+    env: it.env,
+    cwd: it.folder.path,
+  });
+  await it.hub.waitFor(() => 'a' in twin.reported.properties, { timeoutMs: 20_000 });
+  await it.folder.write('agent.toml', handler('a') + handler('b'));
+  agent.kill('SIGHUP');
+  await it.hub.waitFor(() => 'b' in twin.reported.properties, { timeoutMs: 20_000 });
+  expect(twin.reported.properties).toEqual({
+    a: { value: 1, ac: 200, av: 2 },
+    b: { value: 2, ac: 200, av: 2 },
+  });
+  // The one that was there before is not run again.
+  expect(it.hub.record.of('twin').filter(({ operation }) => operation === 'PATCH')).toHaveLength(2);
+});
+
 test('an agent without such handlers opens neither', async () => {
   await using it = await setUp();
   const script = await it.folder.script('handler', 'cat >/dev/null');

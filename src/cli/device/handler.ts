@@ -23,6 +23,13 @@ export function handlerCommand(io: Io): Subcommand {
       'iothub-device handler test --config agent.toml --prop command=restart --data now',
       'iothub-device handler exec ./restart.mjs < body     # a module as a program',
     )
+    .exits(
+      'ok',
+      ['data', 'rejected'],
+      ['cannot-create', 'the file is there already, or cannot be made'],
+      ['try-again', 'released'],
+      ['config', 'a handler is refused'],
+    )
     .more('See iothub-device help handlers for what a handler gets and answers.');
   const verb = (name: string, description: string): Subcommand => {
     const command = new Subcommand(name).description(description);

@@ -8,7 +8,7 @@ import type { AgentState } from '../../agent/state.js';
 import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
 import { TwinKeeper } from '../../agent/twin.js';
-import { createDispatcher, type Dispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
+import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import type { AgentConfig } from '../../daemon/config.js';
 import { openControl } from '../../daemon/control.js';
@@ -78,7 +78,17 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
   const served = new Set<EventKind>(['command', ...handlers.map(({ on }) => on)]);
-  const channels = servingOf(hub, io.stop, dispatcher, served);
+  const { identity } = hub;
+  const serving = { stopping: io.stop, clock, log };
+  const twin = new TwinKeeper(dispatcher, {
+    ...serving,
+    identity: { deviceId: identity.deviceId, moduleId: identity.moduleId },
+  });
+  // Methods and the twin, each only if a handler is there for it.
+  const channels: ((session: HubSession) => Promise<void>)[] = [
+    ...(served.has('method') ? [(session: HubSession) => serveMethods(session, dispatcher, serving)] : []),
+    ...(served.has('twin') ? [(session: HubSession) => twin.serve(session)] : []),
+  ];
   const outbox = new SpoolOutbox(store.spool, { clock, log });
   const notifier = createNotifier(io.env, log);
   const { deviceId } = hub.identity;
@@ -110,6 +120,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     const former = current;
     current = retirable(next.handlers);
     dispatcher.replaceHandlers(current.handlers);
+    twin.handlersChanged();
     former.retire();
     store.spool.limit(config.spool);
     await job.reload?.apply(config);
@@ -155,22 +166,6 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   await drained;
   // What the hub accepted last is to leave the spool before the store is closed.
   await outbox.recorded();
-}
-
-/** Methods and the twin, each only if a handler is there for it. */
-function servingOf(
-  { identity, clock, log }: DeviceHub,
-  stopping: AbortSignal,
-  dispatcher: Dispatcher,
-  handled: ReadonlySet<EventKind>,
-): ((session: HubSession) => Promise<void>)[] {
-  const { deviceId, moduleId } = identity;
-  const options = { stopping, clock, log };
-  const twin = new TwinKeeper(dispatcher, { ...options, identity: { deviceId, moduleId } });
-  return [
-    ...(handled.has('method') ? [(session: HubSession) => serveMethods(session, dispatcher, options)] : []),
-    ...(handled.has('twin') ? [(session: HubSession) => twin.serve(session)] : []),
-  ];
 }
 
 /** Waits for all, whatever becomes of them, and then for the first failure: what one began another must not find half done. */
