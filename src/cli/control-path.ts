@@ -6,9 +6,9 @@ import { nameFor } from './state-directory.js';
 
 type Identity = DeviceId & { host: string };
 
-/** Where systemd lets the agent of a machine put its socket (`RuntimeDirectory=iothub-device`). */
-const ofTheMachine = '/run/iothub-device';
 const nameOfSocket = 'control.sock';
+/** Of the agent that is a service of this machine: what `iothub-device.socket` says, and its runtime directory. */
+const ofTheMachine = ['/run/iothub-device.sock', `/run/iothub-device/${nameOfSocket}`];
 /** sockaddr_un has 108 bytes, with the zero at the end (unix(7)). */
 const longestPath = 107;
 
@@ -39,7 +39,7 @@ export function controlPaths(
   const own = controlPath(io, identity, undefined);
   const folder = folderOfUser(io.env);
   const ofUser = folder === undefined ? undefined : pathOfUser(folder, identity);
-  const paths = [own, ofUser, join(ofTheMachine, nameOfSocket)];
+  const paths = [own, ofUser, ...ofTheMachine];
   return [...new Set(paths.filter((path) => path !== undefined))];
 }
 
@@ -50,8 +50,8 @@ export async function controlPathsOfAll({ env }: Pick<Io, 'env'>): Promise<strin
   const names = folder === undefined ? [] : await readdir(folder).catch(() => []);
   const ofUser = names.filter((name) => name.endsWith('.sock')).map((name) => join(folder ?? '', name));
   const runtime = runtimeDirectory(env);
-  const ofSystem = [runtime, ofTheMachine].filter((path) => path !== undefined);
-  return [...new Set([...ofSystem.map((path) => join(path, nameOfSocket)), ...ofUser])];
+  const own = runtime === undefined ? [] : [join(runtime, nameOfSocket)];
+  return [...new Set([...own, ...ofTheMachine, ...ofUser])];
 }
 
 function runtimeDirectory(env: Io['env']): string | undefined {

@@ -7,6 +7,7 @@ import type { Io } from '../io.js';
 
 interface UnitFlags {
   config: string;
+  socket?: true;
 }
 
 /** `iothub-device unit`: the systemd unit for this installation. */
@@ -17,11 +18,17 @@ export function unitCommand(io: Io): Subcommand {
     )
     .examples(
       'iothub-device unit | sudo tee /etc/systemd/system/iothub-device.service',
+      'iothub-device unit --socket | sudo tee /etc/systemd/system/iothub-device.socket',
       'sudo systemctl daemon-reload && sudo systemctl enable --now iothub-device',
     )
     .exits('ok', 'usage')
     .option('--config <file>', 'configuration that it runs with', '/etc/iothub-device/config.toml')
-    .action(async ({ config }: UnitFlags) => {
+    .option('--socket', 'print the unit of its control socket instead: who may open it, by their group')
+    .action(async ({ config, socket }: UnitFlags) => {
+      if (socket === true) {
+        await io.stdout.write(await readFile(fromPackage('config/systemd/iothub-device.socket'), 'utf8'));
+        return;
+      }
       const template = await readFile(fromPackage('config/systemd/iothub-device.service'), 'utf8');
       // The paths as they are here: what is on the PATH of this shell may not be on that of systemd.
       const program = [process.execPath, '--use-openssl-ca', fromPackage('bin/iothub-device.js')];
