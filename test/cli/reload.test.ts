@@ -87,7 +87,7 @@ test('a handler that runs meanwhile ends as it would have', async () => {
 
 test('a hundred SIGHUPs under load lose nothing', async () => {
   await using it = await startAgent();
-  await it.folder.script('count', 'cat >> commands; echo >> commands');
+  await it.folder.script('count', 'echo "$(cat)" >> commands');
   const config = (level: string) =>
     `${control}[log]\nlevel = "${level}"\n[[handlers]]\nname = "count"\nexec = ["./count"]\n`;
   await it.folder.write('agent.toml', config('info'));
