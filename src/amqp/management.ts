@@ -11,8 +11,15 @@ import { asCount, asText, entries } from './messages.js';
 /** `$management` of an event hub: what it is made of. */
 export interface Management {
   partitionIds(signal: AbortSignal): Promise<string[]>;
-  /** Offset of the newest event of a partition, `-1` when there is none: who reads on from there gets what comes next. */
-  lastOffset(partition: string, signal: AbortSignal): Promise<string>;
+  /** The newest event of a partition: who reads on from there gets what comes next. */
+  last(partition: string, signal: AbortSignal): Promise<LastEvent>;
+}
+
+export interface LastEvent {
+  /** `-1` when there is none. */
+  offset: string;
+  /** -1 when there never was one; it stays when the event is gone. */
+  sequenceNumber: number;
 }
 
 /** Opens the two links over which an event hub answers questions about itself. */
@@ -45,11 +52,13 @@ export async function openManagement(
       if (Array.isArray(ids) && ids.length > 0) return ids.map(String);
       throw new AgentError('protocol', `the event hub ${eventHub} does not tell its partitions`);
     },
-    async lastOffset(partition, until) {
+    async last(partition, until) {
       const facts = await read({ type: 'com.microsoft:partition', partition }, until);
-      if (facts.get('is_partition_empty') === true) return '-1';
-      const offset = asText(facts.get('last_enqueued_offset'));
-      if (offset !== undefined) return offset;
+      const offset =
+        facts.get('is_partition_empty') === true ? '-1' : asText(facts.get('last_enqueued_offset'));
+      if (offset !== undefined) {
+        return { offset, sequenceNumber: asCount(facts.get('last_enqueued_sequence_number')) ?? -1 };
+      }
       throw new AgentError(
         'protocol',
         `the event hub ${eventHub} does not tell where partition ${partition} ends`,

@@ -198,7 +198,7 @@ export function entries(map: unknown): Map<string, unknown> {
   return new Map(typeof map === 'object' && map !== null ? Object.entries(map) : []);
 }
 
-export function define(properties: Properties, name: string, value: string): void {
+function define(properties: Properties, name: string, value: string): void {
   Object.defineProperty(properties, name, { value, enumerable: true, configurable: true, writable: true });
 }
 

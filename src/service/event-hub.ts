@@ -2,7 +2,7 @@ import { openAsking } from '../amqp/asking.js';
 import { Cbs } from '../amqp/cbs.js';
 import { openConnection, type AmqpConnection } from '../amqp/connection.js';
 import { toAgentError } from '../amqp/errors.js';
-import { openManagement, type Management } from '../amqp/management.js';
+import { openManagement, type LastEvent, type Management } from '../amqp/management.js';
 import { PartitionLink, type PartitionLinkOptions } from '../amqp/partition-link.js';
 import { redirectOf } from '../amqp/redirect.js';
 import { SessionScope } from '../amqp/scope.js';
@@ -138,9 +138,9 @@ export class EventHubConnection implements AsyncDisposable {
     return this.#management.partitionIds(signal);
   }
 
-  /** The position of what comes next in a partition. */
-  async end(partition: string, signal: AbortSignal): Promise<EventPosition> {
-    return { at: 'offset', offset: await this.#management.lastOffset(partition, signal) };
+  /** The newest event of a partition. */
+  last(partition: string, signal: AbortSignal): Promise<LastEvent> {
+    return this.#management.last(partition, signal);
   }
 
   /** Attaches a reader of a partition, which gets what it grants. */

@@ -228,9 +228,7 @@ export class Monitor implements AsyncIterableIterator<HubEvent, undefined>, Asyn
     { eventHub }: Life,
     signal: AbortSignal,
   ): Promise<void> {
-    const { group = defaultGroup, from = 'now' } = this.#options;
-    // From here on `now` is a place, so that nothing is missed that comes while a connection is lost.
-    const beginning = (partition: string) => (from === 'now' ? connection.end(partition, signal) : from);
+    const { group = defaultGroup } = this.#options;
     await Promise.all(
       partitions.map(async (partition) => {
         if (this.#readings.has(partition)) return;
@@ -239,7 +237,7 @@ export class Monitor implements AsyncIterableIterator<HubEvent, undefined>, Asyn
           partition,
           group,
           epoch,
-          position: position ?? (await beginning(partition)),
+          position: await this.#beginning(partition, position, connection, signal),
           window: windowOf(of),
           onEvent: (event, from) => {
             this.#queue.push(event, from);
@@ -253,6 +251,28 @@ export class Monitor implements AsyncIterableIterator<HubEvent, undefined>, Asyn
         this.#readings.set(partition, reading);
       }),
     );
+  }
+
+  /** What was saved, or where we were told to begin. */
+  async #beginning(
+    partition: string,
+    saved: EventPosition | undefined,
+    connection: EventHubConnection,
+    signal: AbortSignal,
+  ): Promise<EventPosition> {
+    const { from = 'now', checkpoint } = this.#options;
+    const position = saved ?? from;
+    if (position === 'now') {
+      // From here on `now` is a place, so that nothing is missed that comes while a connection is lost.
+      return { at: 'offset', ...(await connection.last(partition, signal)) };
+    }
+    if (saved?.at !== 'offset' || saved.sequenceNumber === undefined) return position;
+    const { sequenceNumber } = await connection.last(partition, signal);
+    if (saved.sequenceNumber <= sequenceNumber) return position;
+    // Reading behind it would give nothing, and no error, until there are as many events again.
+    throw new AgentError('config', `${checkpoint?.file ?? ''} is ahead of partition ${partition}`, {
+      hint: 'it is of another event hub, or of one that was made anew: name another file',
+    });
   }
 }
 

@@ -131,7 +131,7 @@ export class Reading {
       using end = anyOf(until, link.over);
       return await rejectionOf(end);
     } finally {
-      this.#link = undefined;
+      if (this.#link === link) this.#link = undefined;
       link.close();
     }
   }

@@ -176,6 +176,27 @@ test('an owner that the event hub sends away does not fight, and reads on when t
   expect(ids(await mine)).toEqual(['b']);
 });
 
+test('a checkpoint that is ahead of the event hub is refused: it would miss what comes', async () => {
+  await using place = await folder();
+  const checkpoint = { file: place.file };
+  const from = { at: 'start' } as const;
+  const name = 'same-name';
+  {
+    await using hub = await startHub({ eventHubName: name });
+    await sendAs(hub, device, ['a', 'b', 'c']);
+    await using events = openMonitor({ eventHub: eventsOf(hub), from, checkpoint }, never);
+    await take(events, 3);
+  }
+  await using anew = await startHub({ eventHubName: name });
+  await sendAs(anew, device, ['d']);
+  const refused = openMonitor({ eventHub: eventsOf(anew), from, checkpoint }, never);
+  expect(await failure(refused.next())).toMatchObject({
+    code: 'config',
+    hint: expect.stringMatching(/anew/) as string,
+  });
+  await refused.return();
+});
+
 test('a file of another group, and one that is no checkpoint, are refused by name', async () => {
   await using place = await folder();
   await checkpointOf(place.file).beat(new Map());
