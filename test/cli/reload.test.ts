@@ -1,4 +1,4 @@
-import { readFile, rename } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
@@ -84,37 +84,3 @@ test('a handler that runs meanwhile ends as it would have', async () => {
     c2: 'rejected',
   });
 });
-
-test('a hundred SIGHUPs under load lose nothing', async () => {
-  await using it = await startAgent();
-  await it.folder.script('count', 'echo "$(cat)" >> commands');
-  const config = (level: string) =>
-    `${control}[log]\nlevel = "${level}"\n[[handlers]]\nname = "count"\nexec = ["./count"]\n`;
-  await it.folder.write('agent.toml', config('info'));
-  await it.curl('/v1/reload', '-X', 'POST');
-  const lines = Array.from({ length: 3_000 }, (_, n) => `${String(n)}\n`).join('');
-  const sending = it.tool(['send', '--lines', '-o', 'none'], lines);
-  for (let n = 0; n < 100; n++) {
-    // As a careful editor does it: a file that is read while it is written would be an empty one, which is valid.
-    const written = await it.folder.write('agent.toml.new', config(n % 2 === 0 ? 'debug' : 'info'));
-    await rename(written, join(it.folder.path, 'agent.toml'));
-    it.agent.kill('SIGHUP');
-    if (n % 5 === 0) {
-      await it.hub.waitFor(() => it.hub.queueDepth(device) < 40);
-      it.hub.sendCommand({ deviceId: device, messageId: `c${String(n)}`, body: `c${String(n)}` });
-    }
-    await new Promise((resolve) => setTimeout(resolve, (n * 7) % 20));
-  }
-  expect(await sending).toMatchObject({ code: 0 });
-  expect(it.hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(
-    Array.from({ length: 3_000 }, (_, n) => n),
-  );
-  await it.hub.waitFor(() => it.hub.queueDepth(device) === 0, { timeoutMs: 30_000 });
-  const wanted = Array.from({ length: 20 }, (_, n) => `c${String(n * 5)}`);
-  await expect
-    .poll(async () =>
-      (await readFile(join(it.folder.path, 'commands'), 'utf8')).split('\n').filter(Boolean).sort(),
-    )
-    .toEqual(wanted.sort());
-  expect(it.hub.record.of('connected')).toHaveLength(1);
-}, 60_000);
