@@ -93,7 +93,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       const { duplicates, reordered, lostLinks, ...telemetry } = judgeTelemetry(hub.record, facts);
       expect(telemetry, `seed ${String(seed)}`).toEqual({ lost: [], unexplained: [], farBehind: [] });
       const commands = judgeCommands(hub.record, { sent, runs });
-      const nothing = { unfinished: [], rerun: [], unknown: 0, misreported: [], neverRan: [] };
+      const nothing = { unfinished: [], rerun: [], unknown: 0, givenUp: 0, misreported: [], neverRan: [] };
       expect(commands, `seed ${String(seed)}`).toEqual(nothing);
       return { duplicates, reordered: reordered.length, lostLinks };
     },

@@ -36,7 +36,7 @@ export interface MixOptions {
 export interface Mixed {
   seed: number;
   /** What happened, in order. */
-  troubles: string[];
+  troubles: { kind: string; details: string }[];
   telemetry: TelemetryVerdict;
   commands: CommandVerdict;
   acknowledged: number;
@@ -73,8 +73,9 @@ export function describeMix(mixed: Mixed): string {
   const counts = Object.entries({ ...telemetry, ...commands }).map(
     ([name, value]) => `${name} ${String(Array.isArray(value) ? value.length : value)}`,
   );
+  const happened = troubles.map(({ kind, details }) => `${kind} ${details}`.trimEnd());
   const stuckAt = stuck === undefined ? '' : `; stuck: ${stuck}`;
-  return `seed ${mixed.seed}: ${counts.join(', ')}${stuckAt}; troubles: ${troubles.join(' | ')}`;
+  return `seed ${mixed.seed}: ${counts.join(', ')}${stuckAt}; troubles: ${happened.join(' | ')}`;
 }
 
 interface Parts extends MixOptions {
@@ -93,7 +94,7 @@ class MixedRun implements AsyncDisposable {
   readonly #runs: Run[] = [];
   readonly #sent: string[] = [];
   readonly #crashes: number[] = [];
-  readonly #troubles: string[] = [];
+  readonly #troubles: Mixed['troubles'] = [];
   /** Of all lives of the agent. */
   readonly #acknowledged: string[] = [];
   #messages = 0;
@@ -215,9 +216,9 @@ class MixedRun implements AsyncDisposable {
 
   async #trouble(): Promise<void> {
     const { kinds = kindsOfTrouble } = this.#parts;
-    const name = kinds[Math.floor(this.#random() * kinds.length)];
-    if (name === undefined) return;
-    const details = await troubles[name]!({
+    const kind = kinds[Math.floor(this.#random() * kinds.length)];
+    if (kind === undefined) return;
+    const details = await troubles[kind]!({
       ...this.#parts,
       random: this.#random,
       pick: (list) => list[Math.floor(this.#random() * list.length)]!,
@@ -225,7 +226,7 @@ class MixedRun implements AsyncDisposable {
       scaled: (ms) => ms / this.#parts.factor,
       restart: (how) => this.#restart(how),
     });
-    this.#troubles.push(details === undefined ? name : `${name} ${details}`);
+    this.#troubles.push({ kind, details: details ?? '' });
   }
 
   async #restart(how: 'stop' | 'abandon' | 'kill' | 'power cut'): Promise<void> {

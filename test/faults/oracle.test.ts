@@ -91,7 +91,7 @@ describe('of commands it says', () => {
     endedAt === undefined ? { messageId: 'c1', startedAt } : { messageId: 'c1', startedAt, endedAt, decided };
   const judged = (events: readonly RecordedEvent[], runs: readonly Run[], crashes: readonly number[] = []) =>
     judgeCommands(recordOf(events), { sent: ['c1'], runs, crashes });
-  const good = { unfinished: [], rerun: [], unknown: 0, misreported: [], neverRan: [] };
+  const good = { unfinished: [], rerun: [], unknown: 0, givenUp: 0, misreported: [], neverRan: [] };
 
   test('nothing, when it ran once, or once more because its handler asked for that', () => {
     expect(judged([told('c1', 'accepted')], [run(0, 1)])).toEqual(good);
@@ -113,6 +113,14 @@ describe('of commands it says', () => {
       ...good,
       unknown: 1,
     });
+  });
+
+  test('that it was given up because the agent died each time it ran, and nothing else of it', () => {
+    const description = 'failed 3 times: the agent ended while its handler ran';
+    const givenUp = { ...told('c1', 'rejected'), outcome: { outcome: 'rejected', description } } as const;
+    const runs = [run(0), run(2_000), run(4_000)];
+    expect(judged([givenUp], runs, [1_000, 3_000])).toEqual({ ...good, unknown: 2, givenUp: 1 });
+    expect(judged([givenUp], runs, [1_000]).rerun).toEqual(['c1']);
   });
 
   test('that the hub was told something else', () => {

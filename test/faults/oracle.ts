@@ -1,5 +1,4 @@
 import type { HubRecord } from '../../src/emulator/emulator.js';
-import type { EntryOf } from '../../src/emulator/record.js';
 
 /**
  * Judges what became of messages and commands by what the hub has recorded, and by what was acknowledged to the
@@ -94,28 +93,35 @@ export interface CommandVerdict {
   rerun: string[];
   /** Ran again because a crash cut its run short, or came before its outcome could be recorded. */
   unknown: number;
+  /** Rejected because the agent died three times while its handler ran. */
+  givenUp: number;
   /** The hub was told something else than the handler decided last. */
   misreported: string[];
   /** Never ran, and the hub got an outcome all the same. */
   neverRan: string[];
 }
 
-/** So long a run may have ended before a crash and not be recorded, milliseconds. */
-const recordingMs = 300;
+export interface CommandFacts {
+  sent: readonly string[];
+  runs: readonly Run[];
+  /** When the agent died without warning, by the clock of `runs`. */
+  crashes?: readonly number[];
+  /**
+   * So long before a crash a run may have ended and not be recorded, and so long after it one may begin that the dead
+   * agent had started, milliseconds. Default 300.
+   */
+  slackMs?: number;
+}
 
-/** `crashes`: when the agent died without warning, by the clock of `runs`. */
 export function judgeCommands(
   record: HubRecord,
-  {
-    sent,
-    runs,
-    crashes = [],
-  }: { sent: readonly string[]; runs: readonly Run[]; crashes?: readonly number[] },
+  { sent, runs, crashes = [], slackMs = 300 }: CommandFacts,
 ): CommandVerdict {
   const verdict: CommandVerdict = {
     unfinished: [],
     rerun: [],
     unknown: 0,
+    givenUp: 0,
     misreported: [],
     neverRan: [],
   };
@@ -127,13 +133,17 @@ export function judgeCommands(
     if (outcome === undefined) verdict.unfinished.push(id);
     if (its.length === 0 && outcome !== undefined) verdict.neverRan.push(id);
     const last = its.findLast(({ decided }) => decided !== undefined && decided !== 'release');
-    if (outcome !== undefined && last !== undefined && outcome !== outcomeName[last.decided ?? 'release']) {
+    if (outcome === 'given up') verdict.givenUp++;
+    else if (outcome !== undefined && last && outcome !== outcomeName[last.decided ?? 'release']) {
       verdict.misreported.push(id);
     }
     its.slice(1).forEach((run, index) => {
       const before = its[index]!;
       if (before.decided === 'release') return;
-      if (crashes.some((at) => explains(at, before, run))) verdict.unknown++;
+      const from = before.startedAt - slackMs;
+      const until = Math.min((before.endedAt ?? Infinity) + slackMs, run.startedAt);
+      const explains = (at: number): boolean => from <= at && at <= until;
+      if (crashes.some(explains)) verdict.unknown++;
       else verdict.rerun.push(id);
     });
   }
@@ -150,23 +160,20 @@ function byMessage(runs: readonly Run[]): Map<string, Run[]> {
   return grouped;
 }
 
-function explains(crashAt: number, before: Run, run: Run): boolean {
-  return (
-    before.startedAt <= crashAt &&
-    crashAt <= run.startedAt &&
-    (before.endedAt === undefined || before.endedAt + recordingMs >= crashAt)
-  );
-}
-
 const outcomeName = { accept: 'accepted', reject: 'rejected', release: 'released' } as const;
 
 /** What the hub made of each command in the end, by message id. */
-function finalOutcomes(record: HubRecord): Map<string, 'accepted' | 'rejected'> {
-  const final = new Map<string, 'accepted' | 'rejected'>();
-  const isFinal = ({ outcome, lockLost }: EntryOf<'outcome'>): boolean =>
-    !lockLost && (outcome.outcome === 'accepted' || outcome.outcome === 'rejected');
-  for (const entry of record.of('outcome').filter(isFinal)) {
-    final.set(entry.messageId ?? '', entry.outcome.outcome as 'accepted' | 'rejected');
+function finalOutcomes(record: HubRecord): Map<string, 'accepted' | 'rejected' | 'given up'> {
+  const final = new Map<string, 'accepted' | 'rejected' | 'given up'>();
+  for (const { messageId = '', outcome, lockLost } of record.of('outcome')) {
+    if (lockLost) continue;
+    if (outcome.outcome === 'accepted') final.set(messageId, 'accepted');
+    else if (outcome.outcome === 'rejected') {
+      final.set(messageId, crashed.test(outcome.description ?? '') ? 'given up' : 'rejected');
+    }
   }
   return final;
 }
+
+/** How the agent says that it gave a command up. */
+const crashed = /^failed \d+ times: the agent ended/;
