@@ -8,11 +8,11 @@ import { anyOf } from '../signals.js';
 import { commandKey } from './command-key.js';
 import type { CommandEvent, MethodEvent, TwinEvent } from './contract.js';
 import { keptOutputBytes, type Answer, type Handler, type Order } from './handler.js';
+import { HandlersInForce } from './in-force.js';
 import { workInbox, type CommandInbox } from './inbox.js';
 import { laneOf } from './lane.js';
 import { memoryLedger, type CommandLedger, type KnownCommand } from './ledger.js';
 import { outcomeAfterCrash, outcomeOf, replyTo } from './outcome.js';
-import { findRoute } from './route.js';
 import { Runner, type HandlerHealth } from './runner.js';
 import { Lanes, Limit, Slots } from './slots.js';
 
@@ -73,7 +73,10 @@ export interface Dispatcher extends AsyncDisposable {
    * of a method counts from here, for its caller waits; what would begin too late does not begin.
    */
   answer(event: MethodEvent | TwinEvent, options?: AnswerOptions): Promise<Answer | undefined>;
-  /** Takes other handlers from now on. What runs on the former goes on; closing them is the caller's. */
+  /**
+   * Takes other handlers from now on. What waits for its turn keeps it, and is run by the new ones; what runs on the
+   * former goes on, and each of those is closed when its last run has ended.
+   */
   replaceHandlers(handlers: readonly Handler[]): void;
   /** What is wrong with handlers, if anything. */
   health(): ReadonlyMap<string, HandlerHealth>;
@@ -126,15 +129,15 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const commandLimit = new Limit(concurrency);
   const eventLimit = new Limit(concurrency);
   const inHand = new Map<string, InHand>();
-  const answering = new Set<Promise<Answer>>();
-  let { handlers } = options;
+  const answering = new Set<Promise<Answer | undefined>>();
+  const inForce = new HandlersInForce(options.handlers);
   let withoutKey = 0;
   const inboxWork =
     inbox === undefined
       ? Promise.resolve()
       : workInbox({
           inbox,
-          findHandler: (wanted) => handlers.find(({ on, name }) => on === 'command' && name === wanted),
+          inForce,
           runner,
           concurrency,
           order,
@@ -189,17 +192,26 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     const known = await ledger.received(key, command);
     if (known.state === 'decided') return { outcome: known.outcome, from: 'record', attempt: 0, holdMs: 0 };
     const event = eventOf(command);
-    const handler = findRoute(handlers, event);
-    if (handler === undefined) {
-      log.warn('no handler for a command', { message: command.messageId, outcome: unmatched });
-      return nothingRan({ outcome: unmatched, reason: 'no handler' }, releaseDelay.firstMs);
+    const isForInbox = (handler: Handler) => handler.inbox !== undefined && known.state === 'open';
+    const laneFor = (handler: Handler) => laneOf(handler.order ?? order, handler, command, key);
+    for (;;) {
+      const expected = inForce.find(event);
+      if (expected === undefined) {
+        log.warn('no handler for a command', { message: command.messageId, outcome: unmatched });
+        return nothingRan({ outcome: unmatched, reason: 'no handler' }, releaseDelay.firstMs);
+      }
+      if (isForInbox(expected)) return await takeIn(key, command, expected);
+      const lane = laneFor(expected);
+      using _turn = await lanes.enter(lane);
+      using _place = await commandLimit.enter();
+      if (stopping.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
+      if (entry.waiting === 0) return linkGone; // it comes again, and takes its turn then
+      // Whoever takes it now: handlers may have been replaced while it waited, which costs it no turn in its lane.
+      const handler = inForce.find(event);
+      if (handler === undefined || isForInbox(handler) || laneFor(handler) !== lane) continue;
+      using _run = inForce.run(handler);
+      return await runCommand(key, event, handler, known);
     }
-    if (handler.inbox !== undefined && known.state === 'open') return await takeIn(key, command, handler);
-    using _turn = await lanes.enter(laneOf(handler.order ?? order, handler, command, key));
-    using _place = await commandLimit.enter();
-    if (stopping.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
-    if (entry.waiting === 0) return linkGone; // it comes again, and takes its turn then
-    return await runCommand(key, event, handler, known);
   }
 
   async function takeIn(key: string, command: Command, { name }: Handler): Promise<Conclusion> {
@@ -251,14 +263,18 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     event: MethodEvent | TwinEvent,
     { timeoutMs = Infinity, attempt = 1, signal }: AnswerOptions = {},
   ): Promise<Answer | undefined> {
-    const handler = findRoute(handlers, event);
-    if (handler === undefined) return undefined;
+    const expected = inForce.find(event);
+    if (expected === undefined) return undefined;
     const arrivedAt = clock.monotonic();
-    const run = (async (): Promise<Answer> => {
-      using _turn = await lanes.enter(`${event.event} ${handler.name}`);
+    const run = (async (): Promise<Answer | undefined> => {
+      using _turn = await lanes.enter(`${event.event} ${expected.name}`);
       using _place = await eventLimit.enter();
       if (stopping.aborted) return stoppedAnswer;
       if (signal?.aborted) return nobodyWaits;
+      // Not the one that was expected when handlers were replaced while it waited.
+      const handler = inForce.find(event);
+      if (handler === undefined) return undefined;
+      using _run = inForce.run(handler);
       const waitedMs = event.event === 'method' ? Math.floor(clock.monotonic() - arrivedAt) : 0;
       const leftMs = Math.min(timeoutMs, handler.timeoutMs) - waitedMs;
       if (leftMs <= 0) return turnTooLate;
@@ -295,17 +311,17 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       ledger.settled(decision.key).catch((error: unknown) => {
         log.warn('the ledger could not note a settlement', { error });
       }),
-    takes: (event) => findRoute(handlers, event)?.name,
+    takes: (event) => inForce.find(event)?.name,
     answer,
     replaceHandlers(replacements) {
-      handlers = replacements;
-      runner.forgetAllBut(new Set(handlers.map(({ name }) => name)));
+      inForce.replace(replacements);
+      runner.forgetAllBut(new Set(replacements.map(({ name }) => name)));
     },
     health: () => runner.health,
     drain,
     async [Symbol.asyncDispose]() {
       await drain();
-      for (const handler of handlers) await handler[Symbol.asyncDispose]();
+      await inForce[Symbol.asyncDispose]();
     },
   };
 }

@@ -4,6 +4,7 @@ import type { Command, CommandOutcome, CommandReply } from '../model.js';
 import { anyOf } from '../signals.js';
 import type { CommandEvent } from './contract.js';
 import type { Answer, Handler, Order } from './handler.js';
+import type { HandlersInForce } from './in-force.js';
 import { laneOf } from './lane.js';
 import { outcomeOf, replyTo } from './outcome.js';
 import type { Runner } from './runner.js';
@@ -63,8 +64,7 @@ export interface WaitingCommand {
 
 export interface InboxWorkerOptions {
   inbox: CommandInbox;
-  /** The handler of commands that has this name. */
-  findHandler: (name: string) => Handler | undefined;
+  inForce: HandlersInForce;
   runner: Runner;
   concurrency: number;
   order: Order;
@@ -141,23 +141,28 @@ class InboxWorker {
   }
 
   async #handle(waiting: WaitingCommand): Promise<void> {
-    const { inbox, runner, order, findHandler, log } = this.#options;
+    const { inbox, runner, inForce, log } = this.#options;
     const { command, id } = waiting;
-    const handler = findHandler(waiting.handler);
-    const givenUp = reasonToGiveUp(waiting, handler);
+    const expected = this.#handlerOf(waiting);
+    const givenUp = reasonToGiveUp(waiting, expected);
     if (givenUp !== undefined) {
-      await this.#finish(waiting, { outcome: 'reject', reason: givenUp }, handler, {});
+      await this.#finish(waiting, { outcome: 'reject', reason: givenUp }, expected, {});
       return;
     }
-    if (handler === undefined) {
+    if (expected === undefined) {
       const reason = `there is no handler called ${waiting.handler}`;
       log.warn('a command of the inbox waits', { message: command.messageId, id, reason });
       await inbox.postponed(id, { by: 'installation', reason });
       return;
     }
-    using _turn = await this.#lanes.enter(laneOf(handler.order ?? order, handler, command, String(id)));
+    const lane = this.#laneOf(waiting, expected);
+    using _turn = await this.#lanes.enter(lane);
     using _place = await this.#limit.enter();
     if (runner.stopping.aborted) return;
+    // Handlers may have been replaced while it waited. Where it has no turn with the new one, it is taken up anew.
+    const handler = this.#handlerOf(waiting);
+    if (handler === undefined || this.#laneOf(waiting, handler) !== lane) return;
+    using _run = inForce.run(handler);
 
     const event = await inbox.began(id);
     if (event === undefined) return;
@@ -165,6 +170,14 @@ class InboxWorker {
     const outcome = outcomeOf(answer, handler);
     if (outcome.outcome !== 'release') await this.#finish(waiting, outcome, handler, answer);
     else await this.#postpone(waiting, handler, answer);
+  }
+
+  #handlerOf({ handler }: WaitingCommand): Handler | undefined {
+    return this.#options.inForce.all.find(({ on, name }) => on === 'command' && name === handler);
+  }
+
+  #laneOf({ id, command }: WaitingCommand, handler: Handler): string {
+    return laneOf(handler.order ?? this.#options.order, handler, command, String(id));
   }
 
   async #postpone(waiting: WaitingCommand, handler: Handler, answer: Answer): Promise<void> {

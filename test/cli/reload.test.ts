@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { expect, test } from 'vitest';
@@ -84,3 +84,59 @@ test('a handler that runs meanwhile ends as it would have', async () => {
     c2: 'rejected',
   });
 });
+
+test('what waits for its turn keeps it over any number of reloads, and is delivered once', async () => {
+  await using it = await startAgent();
+  const handlers = `${control}[[handlers]]\nname = "h"\nexec = ["./slow"]\n`;
+  await it.folder.script(
+    'slow',
+    'echo "$(cat)" >> commands; [ ! -e started ] && : > started && sleep 2; exit 0',
+  );
+  await it.folder.write('agent.toml', handlers);
+  await it.curl('/v1/reload', '-X', 'POST');
+  const wanted = ['c0', 'c1', 'c2', 'c3', 'c4', 'c5'];
+  for (const messageId of wanted) it.hub.sendCommand({ deviceId: device, messageId, body: messageId });
+  await expect.poll(() => readFile(join(it.folder.path, 'started')).catch(() => undefined)).toBeDefined();
+  for (let n = 0; n < 20; n++) await it.curl('/v1/reload', '-X', 'POST');
+  const outcomes = await it.hub.waitFor(
+    (record) => record.of('outcome').length === wanted.length && record.of('outcome'),
+  );
+  expect(outcomes).toMatchObject(
+    wanted.map((messageId) => ({ messageId, outcome: { outcome: 'accepted' } })),
+  );
+  expect((await readFile(join(it.folder.path, 'commands'), 'utf8')).split('\n').filter(Boolean)).toEqual(
+    wanted,
+  );
+});
+
+test('a hundred SIGHUPs under load lose nothing', async () => {
+  await using it = await startAgent();
+  await it.folder.script('count', 'echo "$(cat)" >> commands');
+  const config = (level: string) =>
+    `${control}[log]\nlevel = "${level}"\n[[handlers]]\nname = "count"\nexec = ["./count"]\n`;
+  await it.folder.write('agent.toml', config('info'));
+  await it.curl('/v1/reload', '-X', 'POST');
+  const lines = Array.from({ length: 3_000 }, (_, n) => `${String(n)}\n`).join('');
+  const sending = it.tool(['send', '--lines', '-o', 'none'], lines);
+  for (let n = 0; n < 100; n++) {
+    // As a careful editor does it: what is read while it is written is half a file.
+    const written = await it.folder.write('agent.toml.new', config(n % 2 === 0 ? 'debug' : 'info'));
+    await rename(written, join(it.folder.path, 'agent.toml'));
+    it.agent.kill('SIGHUP');
+    if (n % 5 === 0) {
+      await it.hub.waitFor(() => it.hub.queueDepth(device) < 40);
+      it.hub.sendCommand({ deviceId: device, messageId: `c${String(n)}`, body: `c${String(n)}` });
+    }
+    await new Promise((resolve) => setTimeout(resolve, (n * 7) % 20));
+  }
+  expect(await sending).toMatchObject({ code: 0 });
+  expect(it.hub.record.of('telemetry').map(({ body }) => Number(body))).toEqual(
+    Array.from({ length: 3_000 }, (_, n) => n),
+  );
+  const wanted = Array.from({ length: 20 }, (_, n) => `c${String(n * 5)}`);
+  await it.hub.waitFor((record) => record.of('outcome').length === wanted.length, { timeoutMs: 30_000 });
+  expect((await readFile(join(it.folder.path, 'commands'), 'utf8')).split('\n').filter(Boolean)).toEqual(
+    wanted,
+  );
+  expect(it.hub.record.of('connected')).toHaveLength(1);
+}, 60_000);

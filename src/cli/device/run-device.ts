@@ -17,7 +17,7 @@ import type { ControlPlace } from '../../daemon/control-socket.js';
 import type { TelemetryDoor } from '../../daemon/control-telemetry.js';
 import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
 import { createReload, type ReloadOptions } from '../../daemon/reload.js';
-import { refuseHandlers, retirable } from '../../daemon/reload-handlers.js';
+import { refuseHandlers } from '../../daemon/reload-handlers.js';
 import { StatusBoard } from '../../daemon/status.js';
 import { UnitStatus } from '../../daemon/unit-status.js';
 import type { HubSession } from '../../amqp/session.js';
@@ -73,8 +73,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const surroundings = { log, clock, send: senderOf(keep) };
   const made = await job.makeHandlers(job.config, surroundings);
   for (const { name, reason } of made.refused) log.error('a handler is refused', { handler: name, reason });
-  let current = retirable(made.handlers);
-  const { handlers } = current;
+  let { handlers } = made;
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
   const served = new Set<EventKind>(['command', ...handlers.map(({ on }) => on)]);
@@ -105,7 +104,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     inbox,
     flow: () => outbox.flow,
     tokenExpiresAt: () => hub.tokenExpiresAt(),
-    handlers: () => current.handlers,
+    handlers: () => handlers,
     health: () => dispatcher.health(),
   });
   const telemetry: TelemetryDoor = {
@@ -117,11 +116,9 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const apply = async (config: AgentConfig): Promise<string[]> => {
     const next = await job.makeHandlers(config, surroundings);
     await refuseHandlers(next.handlers, next.refused);
-    const former = current;
-    current = retirable(next.handlers);
-    dispatcher.replaceHandlers(current.handlers);
+    ({ handlers } = next);
+    dispatcher.replaceHandlers(handlers);
     twin.handlersChanged();
-    former.retire();
     store.spool.limit(config.spool);
     await job.reload?.apply(config);
     const kinds = new Set(next.handlers.map(({ on }) => on));
