@@ -64,7 +64,16 @@ export function openCommandDeliveries(outlet: Outlet, hub: Hub): void {
 
 /** Feedback for a service: a mailbox like any other. */
 export function openFeedback(outlet: Outlet, hub: Hub): void {
-  push(outlet, hub.feedback.mailbox, {
+  openServiceBound(outlet, hub, hub.feedback.mailbox);
+}
+
+/** Notifications of files, in the same way. */
+export function openNotifications(outlet: Outlet, hub: Hub): void {
+  openServiceBound(outlet, hub, hub.files.notifications);
+}
+
+function openServiceBound(outlet: Outlet, hub: Hub, mailbox: Mailbox<HubMessage>): void {
+  push(outlet, mailbox, {
     encode: ({ entry, token }) => ({
       ...toWire(entry.item),
       message_annotations: deliveryAnnotations(entry, token),

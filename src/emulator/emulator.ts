@@ -204,6 +204,11 @@ export class Emulator implements AsyncDisposable {
     return this.device(id).mailbox.depth;
   }
 
+  /** What a device uploaded under this name; undefined when it did not, or a long time ago. */
+  file(deviceId: string, name: string): Buffer | undefined {
+    return this.#hub.files.read(`${deviceId}/${name}`);
+  }
+
   /** A certificate for a device that the hub's own authority signs; register it as `certificateAuthority`. */
   async issueDeviceCertificate(deviceId: string): Promise<CertificateAndKey> {
     const { makeCertificate } = await import('./certificates.js');

@@ -5,11 +5,10 @@ import type { DeadReason } from './mailbox.js';
 import { ackOf } from './message.js';
 import type { HubMessage } from './message.js';
 import type { FeedbackRecord } from './record.js';
-import { newLockToken } from './wire.js';
+import { serviceBound, serviceBoundTtlMs } from './service-bound.js';
 
 /** Most records in one feedback message ("Message feedback"). */
 const recordsPerMessage = 64;
-const feedbackTtlMs = 3_600_000;
 
 /** What became of commands whose senders asked to be told, gathered into messages for whoever reads feedback. */
 export class Feedback {
@@ -49,20 +48,7 @@ export class Feedback {
     const records = this.#gathered.splice(0);
     if (records.length === 0) return;
     this.#hub.record.add({ event: 'feedback', records });
-    const { token } = newLockToken();
-    this.mailbox.enqueue(
-      {
-        id: token,
-        messageId: token,
-        userId: Buffer.from(this.#hub.settings.hubName),
-        to: '/messages/serviceBound/feedback',
-        contentType: 'application/vnd.microsoft.iothub.feedback.json',
-        contentEncoding: 'utf-8',
-        properties: {},
-        annotations: {},
-        body: Buffer.from(JSON.stringify(records)),
-      },
-      this.#hub.now() + feedbackTtlMs,
-    );
+    const message = serviceBound(this.#hub, 'feedback', records);
+    this.mailbox.enqueue(message, this.#hub.now() + serviceBoundTtlMs);
   }
 }

@@ -10,6 +10,7 @@ import { refusal } from './errors.js';
 import type { HubError } from './errors.js';
 import { Readers } from './event-links.js';
 import { Feedback } from './feedback.js';
+import { Files } from './files.js';
 import { Mailbox } from './mailbox.js';
 import type { DeadReason, Entry } from './mailbox.js';
 import { countedBytes } from './message.js';
@@ -28,6 +29,7 @@ export class Hub implements KeyRing {
   readonly record: HubRecord;
   readonly policies: ReadonlyMap<string, Policy>;
   readonly feedback: Feedback;
+  readonly files: Files;
   readonly partitions: Partitions;
   readonly readers = new Readers();
   /** Where clients reach it; known once it listens. */
@@ -45,6 +47,7 @@ export class Hub implements KeyRing {
       ]),
     );
     this.feedback = new Feedback(this);
+    this.files = new Files(this);
     this.partitions = new Partitions(settings.partitions, settings.retention, this.clock);
   }
 

@@ -1,6 +1,6 @@
 import type { LinkKind } from './addresses.js';
 import { openCbsRequests } from './cbs.js';
-import { openCommandDeliveries, openCommandSending, openFeedback } from './commands.js';
+import { openCommandDeliveries, openCommandSending, openFeedback, openNotifications } from './commands.js';
 import { openManagement, openPartition } from './event-links.js';
 import type { FaultAction } from './faults.js';
 import type { Hub } from './hub.js';
@@ -28,5 +28,6 @@ export const givers: Partial<Record<LinkKind, (outlet: Outlet, hub: Hub) => void
   twin: openTwinResponses,
   methods: openMethodCalls,
   feedback: openFeedback,
+  notifications: openNotifications,
   partition: openPartition,
 };

@@ -26,6 +26,8 @@ export type RecordedEvent =
       })
   | ({ event: 'dead-letter'; reason: DeadReason; messageId?: string | undefined } & Numbered & DeviceId)
   | { event: 'feedback'; records: FeedbackRecord[] }
+  /** An upload ended. */
+  | { event: 'file'; deviceId: string; blobName: string; bytes: number; succeeded: boolean }
   | ({ event: 'method'; name: string; status?: number | undefined } & DeviceId)
   | ({ event: 'twin'; operation: string; version?: number | undefined; status: number } & DeviceId)
   | ({ event: 'registry'; change: 'created' | 'updated' | 'deleted' } & DeviceId)

@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
 
 import { openSession, startHub } from '../amqp/hub.js';
+import { uploadFile } from '../emulator/upload.js';
 import { environmentOf, Folder, runTool, ToolProcess } from './tool.js';
 
 /** Two devices that accept every command, and reject those that are called bad. */
 async function setUp() {
-  const hub = await startHub({ devices: ['d0', 'd1'], commands: { lockMs: 2_000 } });
+  const hub = await startHub({ devices: ['d0', 'd1'], commands: { lockMs: 2_000 }, httpsPort: 0 });
   const folder = await Folder.make();
   const env = await environmentOf(hub, 'd0', folder);
   const agents = await Promise.all(
@@ -92,13 +93,24 @@ test('goes on when its connection is lost', async () => {
   expect(lines(out).map(({ originalMessageId }) => originalMessageId)).toContain('c2');
 });
 
-test('notifications wait for files, and end as they are told', async () => {
+test('notifications are printed, and taken off the queue then; they end as they are told', async () => {
   await using it = await setUp();
-  expect(await it.run('notifications', '--idle', '300ms')).toMatchObject({ code: 0, out: '', err: '' });
-  await using waiting = it.start('notifications');
+  await uploadFile(it.hub, 'd0', 'log 1.txt', 'hello');
+  await uploadFile(it.hub, 'd1', 'log 2.txt', 'hello again');
+  const { code, out, err } = await it.run('notifications', '-n', '1', '-o', 'json');
+  expect([code, err]).toEqual([0, '']);
+  expect(lines(out)).toMatchObject([{ deviceId: 'd0', blobName: 'd0/log 1.txt', blobSizeInBytes: 5 }]);
+  const second = await it.run('notifications', '--idle', '500ms', '-o', 'text', '--utc');
+  expect(second).toMatchObject({ code: 0, err: '' });
+  expect(second.out).toMatch(/^\d{4}-\d\d-\d\d .*Z {2}d1 +11 B +d1\/log 2\.txt\n$/);
+
+  await using waiting = it.start('notifications', '-o', 'json');
   await it.hub.waitFor(
-    (record) => record.of('attached').filter(({ link }) => link === 'notifications').length === 2,
+    (record) => record.of('attached').filter(({ link }) => link === 'notifications').length === 3,
   );
+  it.hub.faults.now({ act: 'drop' }, { link: 'notifications' });
+  await uploadFile(it.hub, 'd0', 'log 3.txt', 'x');
+  await waiting.says(/log 3/);
   waiting.kill('SIGTERM');
   expect((await waiting.ended()).code).toBe(143);
 });

@@ -4,6 +4,11 @@ import { openMonitor } from '../../src/service/monitor.js';
 import { openFeedbackWait } from '../../src/service/feedback.js';
 import { openServiceClient, type ServiceOptions } from '../../src/service/client.js';
 import { openCommandSender } from '../../src/service/commands.js';
+import {
+  followNotifications,
+  type DeliveredNotification,
+  type FileNotification,
+} from '../../src/service/notifications.js';
 import type { Emulator } from '../../src/emulator/emulator.js';
 import { never, openSession } from '../amqp/hub.js';
 import { devices, eventsOf, sendAs, serviceOf, take } from '../service/kit.js';
@@ -51,6 +56,25 @@ describe.skipIf(!mayUse443)('service side', () => {
     }
   });
 
+  test('azure-iot-device uploads files, and we are told of them what azure-iothub is told', async () => {
+    await using hub = await startHub({ devices: ['dev-01'] });
+    await using uploader = await Sdk.start('device', hub);
+    await uploader.call('open', hub.deviceConnectionString('dev-01'));
+    await using service = await Sdk.start('service', hub);
+    await service.call('open', hub.serviceConnectionString());
+    await service.call('notifications');
+    await uploader.call('upload', 'a day/log 1.txt', 'to them');
+    const theirs = await service.next('notification');
+    await service.call('close');
+
+    await uploader.call('upload', 'a day/log 1.txt', 'to us');
+    const [notification] = await firstOf(followNotifications(serviceAt(hub), AbortSignal.timeout(20_000)));
+    expect(notification).toMatchObject({ deviceId: 'dev-01', blobSizeInBytes: 5 });
+    const timeless = { lastUpdatedTime: '', enqueuedTimeUtc: '' };
+    expect({ ...theirs, ...timeless }).toEqual({ ...notification, ...timeless, blobSizeInBytes: 7 });
+    expect(hub.file('dev-01', 'a day/log 1.txt')?.toString()).toBe('to us');
+  });
+
   test('@azure/event-hubs and our monitor read the same events, with the same offsets and annotations', async () => {
     await using hub = await startHub({ devices });
     await Promise.all(devices.map((id) => sendAs(hub, id, [`${id}/1`, `${id}/2`])));
@@ -82,6 +106,14 @@ describe.skipIf(!mayUse443)('service side', () => {
     }
   });
 });
+
+async function firstOf(notifications: AsyncIterable<DeliveredNotification>): Promise<FileNotification[]> {
+  for await (const { notification, settle } of notifications) {
+    settle('accept');
+    return [notification];
+  }
+  return [];
+}
 
 /** The SDKs know no other ports than the standard ones, so their hub has an address of its own. */
 function serviceAt(hub: Emulator): ServiceOptions {

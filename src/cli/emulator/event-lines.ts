@@ -58,6 +58,8 @@ function words(entry: RecordEntry): string[] {
       return [who(entry), entry.messageId ?? '-', entry.reason];
     case 'feedback':
       return entry.records.map(({ originalMessageId, statusCode }) => `${originalMessageId} ${statusCode}`);
+    case 'file':
+      return [who(entry), entry.blobName, `${entry.bytes} bytes`, entry.succeeded ? '' : 'failed'];
     case 'method':
       return [who(entry), entry.name, String(entry.status ?? '-')];
     case 'twin':

@@ -6,6 +6,7 @@ import { covers, verifyToken } from '../access.js';
 import type { Right } from '../access.js';
 import { pathOf } from '../addresses.js';
 import type { Hub } from '../hub.js';
+import { fileRoutes } from './files.js';
 import { queryRoutes } from './query.js';
 import { registryRoutes } from './registry.js';
 import { twinRoutes } from './twins.js';
@@ -17,6 +18,7 @@ export function restApp(hub: Hub): Hono {
   queryRoutes(app, hub);
   twinRoutes(app, hub);
   registryRoutes(app, hub);
+  fileRoutes(app, hub);
   app.notFound((c) => failure(c, 404, 'ResourceNotFound', `there is nothing at ${c.req.path}`));
   app.onError((error, c) => {
     if (error instanceof RestError) return failure(c, error.status, error.code, error.message);

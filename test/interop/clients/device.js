@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+
 import sdk from 'azure-iot-device';
 import transports from 'azure-iot-device-amqp';
 
@@ -65,6 +67,10 @@ serve({
     await new Promise((resolve, reject) => {
       twin.properties.reported.update(patch, (error) => (error ? reject(error) : resolve()));
     });
+  },
+  async upload(name, text) {
+    const bytes = Buffer.from(text);
+    await client.uploadToBlob(name, Readable.from([bytes]), bytes.length);
   },
   async close() {
     await client.close();

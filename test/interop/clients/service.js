@@ -28,7 +28,8 @@ serve({
     receiver.on('message', (message) => tell('feedback', JSON.parse(message.data.toString())));
   },
   async notifications() {
-    await client.getFileNotificationReceiver();
+    const { result: receiver } = await client.getFileNotificationReceiver();
+    receiver.on('message', (message) => tell('notification', JSON.parse(message.data.toString())));
   },
   async invoke(deviceId, request) {
     const { result } = await client.invokeDeviceMethod(deviceId, request);
