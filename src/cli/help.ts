@@ -77,8 +77,15 @@ class HelpPage extends Help {
 }
 
 function examples(command: Subcommand): string {
-  if (command.exampleLines.length === 0) return '';
-  return ['Examples:', ...command.exampleLines.map((line) => `  ${line}`)].join('\n');
+  const lines = examplesOf(command);
+  return lines.length === 0 ? '' : ['Examples:', ...lines.map((line) => `  ${line}`)].join('\n');
+}
+
+/** Its own, or those of the command around it that name it. */
+export function examplesOf(command: Subcommand): readonly string[] {
+  const { parent } = command;
+  if (command.exampleLines.length > 0 || !(parent instanceof Subcommand)) return command.exampleLines;
+  return examplesOf(parent).filter((line) => line.includes(` ${parent.name()} ${command.name()}`));
 }
 
 function lists(command: Command, helper: Help): string[] {
@@ -113,10 +120,17 @@ function lists(command: Command, helper: Help): string[] {
 }
 
 function exits(command: Subcommand): string {
-  if (command.exitList.length === 0) return '';
-  const words = command.exitList.map((exit) => {
+  const list = exitsOf(command);
+  if (list.length === 0) return '';
+  const words = list.map((exit) => {
     const [code, meaning] = typeof exit === 'string' ? [exit, exitCodeMeanings[exit]] : exit;
     return `${String(exitCodes[code])} ${meaning}`;
   });
   return `Exit codes: ${words.join(' · ')}`;
+}
+
+/** Its own, or those of the command around it. */
+export function exitsOf(command: Subcommand): readonly Exit[] {
+  const { parent } = command;
+  return command.exitList.length > 0 || !(parent instanceof Subcommand) ? command.exitList : exitsOf(parent);
 }

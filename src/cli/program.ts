@@ -1,4 +1,4 @@
-import { type Command, CommanderError } from 'commander';
+import { type Command, CommanderError, type OutputConfiguration } from 'commander';
 
 import { AgentError } from '../errors.js';
 import { exitCodes } from './exit-codes.js';
@@ -12,7 +12,7 @@ import type { SubcommandEntry, Tool, ToolName } from './subcommands.js';
  * names in a list.
  */
 export async function runProgram(name: ToolName, tool: Tool, args: readonly string[], io: Io): Promise<void> {
-  const { description, examples, subcommands } = tool;
+  const { subcommands } = tool;
   const topic = args[0] === 'help' ? helpTopics.find((one) => one.name === args[1]) : undefined;
   if (topic) {
     await io.stdout.write(topic.page(name));
@@ -22,13 +22,8 @@ export async function runProgram(name: ToolName, tool: Tool, args: readonly stri
   if (args.includes('--no-color')) io.env['NO_COLOR'] = '1';
   const named = namedSubcommand(args, subcommands);
   const pages = { out: '', error: '' };
-
-  const program = new Subcommand(name).description(description).examples(...examples);
-  program
-    .more(`Topics: ${helpTopics.map((one) => `${name} help ${one.name}`).join(' · ')}`)
-    .option('-V, --version', 'print the version')
-    .helpCommand('help [command]', 'print the page of a command');
-  program.configureOutput({
+  const program = await commandTree(name, tool, io, (entry) => entry === named);
+  print(program, {
     writeOut: (text) => (pages.out += text),
     writeErr: (text) => (pages.error += text),
     // Reported by `main`, like every error.
@@ -39,11 +34,6 @@ export async function runProgram(name: ToolName, tool: Tool, args: readonly stri
   program.hook('preAction', (_, command) => {
     io.verbosity = verbosity(command);
   });
-  for (const entry of subcommands) {
-    const command = entry === named ? (await entry.load())(io) : new Subcommand(entry.name);
-    inherit(command, program);
-    program.addCommand(command.name(entry.name).summary(entry.summary));
-  }
 
   try {
     await program.parseAsync(args, { from: 'user' });
@@ -55,6 +45,25 @@ export async function runProgram(name: ToolName, tool: Tool, args: readonly stri
     await io.stdout.write(pages.out);
     await io.stderr.write(pages.error);
   }
+}
+
+/** The command line of a tool. A subcommand whose file is not wanted is a name with a summary. */
+export async function commandTree(
+  name: ToolName,
+  { description, examples, subcommands }: Tool,
+  io: Io,
+  isWanted: (entry: SubcommandEntry) => boolean,
+): Promise<Subcommand> {
+  const program = new Subcommand(name).description(description).examples(...examples);
+  program
+    .more(`Topics: ${helpTopics.map((one) => `${name} help ${one.name}`).join(' · ')}`)
+    .option('-V, --version', 'print the version')
+    .helpCommand('help [command]', 'print the page of a command');
+  for (const entry of subcommands) {
+    const command = isWanted(entry) ? (await entry.load())(io) : new Subcommand(entry.name);
+    program.addCommand(command.name(entry.name).summary(entry.summary));
+  }
+  return program;
 }
 
 /** The subcommand that the arguments ask for, or ask help about: no option before it takes a value. */
@@ -77,10 +86,10 @@ function verbosity(command: Command): number {
   return quiet === true ? -1 : (verbose ?? 0);
 }
 
-/** A command made apart from its parent gets the parent's way of printing, and so do its own subcommands. */
-function inherit(command: Command, parent: Command): void {
-  command.configureOutput(parent.configureOutput());
-  for (const child of command.commands) inherit(child, command);
+/** Commands are made apart from each other, so each has to be told. */
+function print(command: Command, how: OutputConfiguration): void {
+  command.configureOutput(how);
+  for (const child of command.commands) print(child, how);
 }
 
 function commandLineError(error: CommanderError, names: readonly (string | undefined)[]): AgentError {

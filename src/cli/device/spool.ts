@@ -79,7 +79,9 @@ export function spoolCommand(io: Io): Subcommand {
     }),
   );
   withOptions(
-    verb('show', 'messages as a whole').argument('<number...>', 'as list shows it', numbers),
+    verb('show', 'messages as a whole')
+      .examples('iothub-device spool show 17 -o json')
+      .argument('<number...>', 'as list shows it', numbers),
   ).action((ids: number[], flags: LookFlags) =>
     look(io, flags, async (view) => {
       const { printMessages } = await import('./spool-look.js');
@@ -119,11 +121,9 @@ export function spoolCommand(io: Io): Subcommand {
     );
   withOptions(
     select(
-      verb('drop', 'throw messages away: rejected ones, or pending ones with --state').argument(
-        '[number...]',
-        'these only',
-        numbers,
-      ),
+      verb('drop', 'throw messages away: rejected ones, or pending ones with --state')
+        .examples('iothub-device spool drop 17 18', 'iothub-device spool drop --older-than 30d --yes')
+        .argument('[number...]', 'these only', numbers),
     ),
   )
     .addOption(everything)
@@ -133,7 +133,9 @@ export function spoolCommand(io: Io): Subcommand {
         await dropMessages(view, { ...flags, ids, yes: flags.yes === true });
       }),
     );
-  withOptions(verb('verify', 'read everything and say what is damaged')).action((flags: LookFlags) =>
+  withOptions(
+    verb('verify', 'read everything and say what is damaged').examples('iothub-device spool verify'),
+  ).action((flags: LookFlags) =>
     look(io, flags, async (view) => {
       const { verifyStore } = await import('./spool-look.js');
       io.exitCode = await verifyStore(view);

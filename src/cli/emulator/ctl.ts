@@ -50,9 +50,10 @@ export function ctlCommand(io: Io): Subcommand {
     const answer = await control(flags, path, call);
     if (answer !== '') await io.stdout.write(`${answer}\n`);
   };
-  const verb = (name: string, description: string): Command => {
-    const command = addUrlOption(new Subcommand(name).description(description));
-    ctl.addCommand(command);
+  const verb = (name: string, description: string, words?: string): Command => {
+    const command = new Subcommand(name).description(description);
+    if (words !== undefined) command.examples(`iothub-emulator ctl ${words}`);
+    ctl.addCommand(addUrlOption(command));
     return command;
   };
 
@@ -72,7 +73,9 @@ export function ctlCommand(io: Io): Subcommand {
       const body = { filter: filterOf(flags), do: actionOf(act, flags) };
       await ask(flags, '/v1/endings', { method: 'POST', body });
     });
-  verb('faults', 'lists the faults that wait').action((flags: UrlFlags) => ask(flags, '/v1/faults'));
+  verb('faults', 'lists the faults that wait', 'faults').action((flags: UrlFlags) =>
+    ask(flags, '/v1/faults'),
+  );
   verb('clear', 'takes all faults away').action((flags: UrlFlags) =>
     ask(flags, '/v1/faults', { method: 'DELETE' }),
   );
@@ -81,19 +84,19 @@ export function ctlCommand(io: Io): Subcommand {
     .action((jumpMs: number, flags: UrlFlags) =>
       ask(flags, '/v1/clock', { method: 'POST', body: { jumpMs } }),
     );
-  verb('expire-tokens', 'lets tokens expire now, of one device or all')
+  verb('expire-tokens', 'lets tokens expire now, of one device or all', 'expire-tokens dev1')
     .argument('[device]')
     .action((deviceId: string | undefined, flags: UrlFlags) =>
       ask(flags, '/v1/tokens/expire', { method: 'POST', body: { deviceId } }),
     );
-  verb('devices', 'lists devices').action((flags: UrlFlags) => ask(flags, '/v1/devices'));
-  verb('connections', 'lists connections with their sessions and links').action((flags: UrlFlags) =>
-    ask(flags, '/v1/connections'),
+  verb('devices', 'lists devices', 'devices').action((flags: UrlFlags) => ask(flags, '/v1/devices'));
+  verb('connections', 'lists connections with their sessions and links', 'connections').action(
+    (flags: UrlFlags) => ask(flags, '/v1/connections'),
   );
-  verb('dead-letters', 'lists commands that died').action((flags: UrlFlags) =>
+  verb('dead-letters', 'lists commands that died', 'dead-letters').action((flags: UrlFlags) =>
     ask(flags, '/v1/dead-letters'),
   );
-  verb('add', 'registers a device')
+  verb('add', 'registers a device', 'add dev2')
     .argument('<device>')
     .action((deviceId: string, flags: UrlFlags) =>
       ask(flags, '/v1/devices', { method: 'POST', body: { deviceId } }),
@@ -102,13 +105,13 @@ export function ctlCommand(io: Io): Subcommand {
     ['enable', 'enabled'],
     ['disable', 'disabled'],
   ] as const) {
-    verb(name, `${name}s a device`)
+    verb(name, `${name}s a device`, `${name} dev1`)
       .argument('<device>')
       .action((id: string, flags: UrlFlags) =>
         ask(flags, `/v1/devices/${encodeURIComponent(id)}`, { method: 'PATCH', body: { status } }),
       );
   }
-  verb('remove', 'deletes a device')
+  verb('remove', 'deletes a device', 'remove dev1')
     .argument('<device>')
     .action((id: string, flags: UrlFlags) =>
       ask(flags, `/v1/devices/${encodeURIComponent(id)}`, { method: 'DELETE' }),

@@ -80,6 +80,7 @@ function addList(io: Io, device: Subcommand): void {
 
 function addShow(io: Io, device: Subcommand): void {
   const show = verb(device, 'show', 'Print what the registry has of a device.')
+    .examples('iothub-service device show dev1', 'iothub-service device show dev1 --keys')
     .argument('<device>', 'device id')
     .option('--module <id>', 'a module of the device')
     .option('--keys', 'its keys too');
