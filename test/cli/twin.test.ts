@@ -137,7 +137,7 @@ describe('report', () => {
   });
 
   test.each<[string, string[], number, RegExp]>([
-    ['nothing', [], 64, /what to report is missing/],
+    ['nothing', [], 64, /the patch is missing/],
     ['an object and a file', ['{"a":1}', '--file', 'x'], 64, /there twice/],
     ['neither object nor name', ['fw'], 64, /neither a JSON object nor NAME=JSON/],
     ['an empty name', ['a..b=1'], 64, /empty name/],

@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 
+import { addEndingOptions, type EndingFlags } from '../ending-options.js';
 import { Subcommand } from '../help.js';
 import {
   addConnectionOptions,
@@ -12,7 +13,6 @@ import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
 import { count } from '../values.js';
-import { addEndingOptions, type EndingFlags } from './ending-options.js';
 
 export interface MethodFlags extends OutputFlags, EndingFlags {
   exec?: string;

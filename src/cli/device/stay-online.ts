@@ -5,7 +5,7 @@ import type { HubSession } from '../../amqp/session.js';
 import { anyOf } from '../../signals.js';
 import { Alarm } from '../alarm.js';
 import type { Io } from '../io.js';
-import type { EndingFlags } from './ending-options.js';
+import type { EndingFlags } from '../ending-options.js';
 import type { DeviceHub } from './hub.js';
 
 /** What one who serves is told, and tells. */

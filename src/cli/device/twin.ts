@@ -1,3 +1,4 @@
+import { addEndingOptions, type EndingFlags } from '../ending-options.js';
 import { Subcommand } from '../help.js';
 import {
   addConnectionOptions,
@@ -12,7 +13,6 @@ import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
 import { count } from '../values.js';
-import { addEndingOptions, type EndingFlags } from './ending-options.js';
 import type { DeviceHub } from './hub.js';
 
 type HubFlags = IdentityFlags & ConnectionFlags & LogFlags;
@@ -88,8 +88,8 @@ function addReport(io: Io, twin: Subcommand): void {
   report.action(async (words: string[], flags: TwinReportFlags & HubFlags) => {
     // First who we are: both may come on standard input, the connection string on its first line.
     const hub = await openHub(io, flags);
-    const { readReport } = await import('./twin-patch.js');
-    const patch = await readReport(io, words, flags);
+    const { readPatch } = await import('../twin-patch.js');
+    const patch = await readPatch(io, words, flags);
     const { reportPatch } = await import('./twin-report.js');
     await reportPatch(io, hub, patch, flags);
   });

@@ -3,10 +3,10 @@ import type { DeviceId } from '../../model.js';
 import type { RestClient } from '../../service/rest.js';
 import { Twins } from '../../service/twins.js';
 import { visible } from '../../visible.js';
-import { readReport } from '../device/twin-patch.js';
 import type { Io } from '../io.js';
 import { jsonOnOneLine } from '../json-text.js';
 import { createPrinter, type OutputFlags } from '../output.js';
+import { readPatch } from '../twin-patch.js';
 import type { TwinChangeFlags, TwinGetFlags } from './twin.js';
 
 /** Prints the twin, or a part of it. */
@@ -36,7 +36,7 @@ export async function changeTwin(
   const { id, part, words, flags } = change;
   const { file, null: deleted = [], replace, etag } = flags;
   const isNamed = words.length > 0 || file !== undefined || deleted.length === 0;
-  const given = isNamed ? await readReport(io, words, { ...(file !== undefined && { file }) }) : '{}';
+  const given = isNamed ? await readPatch(io, words, { ...(file !== undefined && { file }) }) : '{}';
   const patch = deleted.length === 0 ? given : JSON.stringify(without(deleted, given));
   const text = await new Twins(rest).change(id, { [part]: patch, replace, etag }, signal);
   await printJson(io, flags, text);

@@ -2,7 +2,7 @@ import { AgentError } from '../../errors.js';
 import { anyOf } from '../../signals.js';
 import { formatDuration } from '../../units.js';
 import { Alarm } from '../alarm.js';
-import type { EndingFlags } from '../device/ending-options.js';
+import type { EndingFlags } from '../ending-options.js';
 import type { TimeoutFlags } from '../identity-options.js';
 import type { Io } from '../io.js';
 

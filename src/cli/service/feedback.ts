@@ -1,5 +1,5 @@
 import type { ServiceOptions } from '../../service/client.js';
-import { addEndingOptions, type EndingFlags } from '../device/ending-options.js';
+import { addEndingOptions, type EndingFlags } from '../ending-options.js';
 import {
   addConnectionOptions,
   addIdentityOptions,

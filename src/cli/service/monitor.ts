@@ -6,7 +6,7 @@ import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
-import { addEndingOptions, type EndingFlags } from '../device/ending-options.js';
+import { addEndingOptions, type EndingFlags } from '../ending-options.js';
 import { duration } from '../values.js';
 import { addEventHubOptions, readEventHub, type EventHubFlags } from './event-hub-options.js';
 import { propertyKinds, type PropertyKind } from './event-line.js';

@@ -1,22 +1,21 @@
-import { combined, isJsonObject, nested, type JsonObject } from '../../agent/merge-patch.js';
-import { AgentError } from '../../errors.js';
-import { parseJson } from '../../handlers/json.js';
-import type { Io } from '../io.js';
-import { readSmallFile } from '../small-file.js';
-import type { TwinReportFlags } from './twin.js';
+import { combined, isJsonObject, nested, type JsonObject } from '../agent/merge-patch.js';
+import { AgentError } from '../errors.js';
+import { parseJson } from '../handlers/json.js';
+import type { Io } from './io.js';
+import { readSmallFile } from './small-file.js';
 
-/** More than the hub takes for all that is reported. */
+/** More than the hub takes for all that is reported, or desired. */
 const longestPatchBytes = 256 * 1024;
 
 /** The patch that the command line names, as the text of a JSON object. Errors: `usage`, `data`, `no-input`, `io`. */
-export async function readReport(
+export async function readPatch(
   io: Io,
   words: readonly string[],
-  { file, path }: Pick<TwinReportFlags, 'file' | 'path'>,
+  { file, path }: { file?: string; path?: string },
 ): Promise<string> {
   const [first = ''] = words;
   if ((file === undefined) === (words.length === 0)) {
-    throw new AgentError('usage', 'what to report is missing, or is there twice', {
+    throw new AgentError('usage', 'the patch is missing, or is there twice', {
       hint: `name it as '{"fw":"1.2"}', as NAME=JSON, or with --file FILE`,
     });
   }

@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 
-import type { Subcommand } from '../help.js';
-import { count, duration } from '../values.js';
+import type { Subcommand } from './help.js';
+import { count, duration } from './values.js';
 
 /** What `addEndingOptions` leaves in a command's flags. */
 export interface EndingFlags {
