@@ -464,6 +464,8 @@ export class ClientConnection implements DeviceOwner {
   }
 
   #gone(): void {
+    // rhea stops its idle timer, of minutes, when it hears of the end; it would keep the process.
+    this.#socket.emit('end');
     for (const link of [...this.#links.keys()]) this.#linkGone(link, 'client');
     this.#grants.stop();
     for (const device of this.#devices) if (device.owner === this) device.owner = undefined;

@@ -1,5 +1,7 @@
 import { createConnection } from 'node:net';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 
 import { startEmulator } from '../../src/emulator/emulator.js';
@@ -139,3 +141,20 @@ test('freezes a connection: it stays open and answers nothing', async () => {
 function key(hub: Emulator): string {
   return /SharedAccessKey=(.*)/.exec(hub.deviceConnectionString('d'))![1]!;
 }
+
+test('a connection that was cut off does not keep the process', () => {
+  const program = `
+    import { openSession, startHub } from './amqp/hub.js';
+    const hub = await startHub();
+    const session = await openSession(hub);
+    hub.faults.now({ act: 'drop' });
+    await session[Symbol.asyncDispose]();
+    await hub[Symbol.asyncDispose]();
+  `;
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ['--import', './typescript.js', '--input-type=module', '-e', program],
+    { cwd: join(import.meta.dirname, '..'), encoding: 'utf8', timeout: 20_000 },
+  );
+  expect(status, stderr).toBe(0);
+});
