@@ -2,12 +2,12 @@ import { openAsking, type Asking } from '../amqp/asking.js';
 import { Cbs } from '../amqp/cbs.js';
 import { openConnection } from '../amqp/connection.js';
 import { toAgentError } from '../amqp/errors.js';
+import { keepTokenFresh } from '../amqp/renewal.js';
 import type { Endpoint } from '../amqp/socket.js';
 import type { Clock } from '../clock.js';
-import type { TokenMaker } from '../identity/token.js';
+import type { Token, TokenMaker } from '../identity/token.js';
 import type { Log } from '../log.js';
 import { anyOf } from '../signals.js';
-import { keepTokensFresh } from './fresh-tokens.js';
 
 export interface ServiceOptions {
   endpoint: Endpoint;
@@ -38,11 +38,9 @@ export async function openServiceClient(
     const cbs = new Cbs(connection);
     await cbs.putToken(options.makeToken(options.clock.now()), until);
     const asking = await openAsking(connection, until);
-    keepTokensFresh((token, end) => cbs.putToken(token, end), options, connection.over).catch(
-      (error: unknown) => {
-        connection.fail(toAgentError(error));
-      },
-    );
+    const put = (token: Token, end: AbortSignal) => cbs.putToken(token, end);
+    // It ends with the connection, whose end is told elsewhere.
+    keepTokenFresh({ ...options, put }, connection.over).catch(() => undefined);
     return {
       over: connection.over,
       asking,

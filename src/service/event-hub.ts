@@ -5,6 +5,7 @@ import { toAgentError } from '../amqp/errors.js';
 import { openManagement, type LastEvent, type Management } from '../amqp/management.js';
 import { PartitionLink, type PartitionLinkOptions } from '../amqp/partition-link.js';
 import { redirectOf } from '../amqp/redirect.js';
+import { keepTokenFresh } from '../amqp/renewal.js';
 import { SessionScope } from '../amqp/scope.js';
 import type { Endpoint } from '../amqp/socket.js';
 import type { Clock } from '../clock.js';
@@ -20,7 +21,6 @@ import type { Log } from '../log.js';
 import { anyOf } from '../signals.js';
 import type { ServiceOptions } from './client.js';
 import { selectorOf, type EventPosition } from './event-position.js';
-import { keepTokensFresh } from './fresh-tokens.js';
 
 /** An event hub and the way to it: the endpoint that every IoT hub has built in, or one that it routes to. */
 export interface EventHub {
@@ -106,11 +106,10 @@ export class EventHubConnection implements AsyncDisposable {
     this.#audiences.add(managementAddress);
     const { makeToken, ...rest } = eventHub;
     if (makeToken === undefined) return;
-    const putAll = (token: Token, signal: AbortSignal) =>
+    const put = (token: Token, signal: AbortSignal) =>
       Promise.all([...this.#audiences].map((address) => putFor(address, token, this.#cbs, signal)));
-    keepTokensFresh(putAll, { makeToken, ...rest }, this.#connection.over).catch((error: unknown) => {
-      this.#connection.fail(toAgentError(error));
-    });
+    // It ends with the connection, whose end is told elsewhere.
+    keepTokenFresh({ ...rest, makeToken, put }, this.#connection.over).catch(() => undefined);
   }
 
   static async open(eventHub: EventHub, signal: AbortSignal): Promise<EventHubConnection> {
@@ -182,6 +181,6 @@ async function putToken(
 }
 
 /** Event Hubs wants a token for each address, and takes the same one for all that are below its audience. */
-function putFor(address: string, token: Token, cbs: Cbs, signal: AbortSignal): Promise<void> {
+function putFor(address: string, token: Token, cbs: Cbs, signal: AbortSignal): Promise<unknown> {
   return cbs.putToken({ ...token, audience: `${token.audience}/${address}` }, signal);
 }
