@@ -3,7 +3,7 @@ import type { HubSession } from '../amqp/session.js';
 import type { Token, TokenMaker } from '../identity/token.js';
 import { anyOf } from '../signals.js';
 
-export interface TokenOptions extends Pick<Renewal, 'clock' | 'log' | 'onRenewal'> {
+interface TokenOptions extends Pick<Renewal, 'clock' | 'log' | 'onRenewal'> {
   /** Undefined for who has a certificate: that needs no token. */
   makeToken: TokenMaker | undefined;
 }
