@@ -61,6 +61,8 @@ export interface HubSession extends AsyncDisposable {
   readonly isRepairable: boolean;
   /** Attaches the links anew on the same connection. The one that is disposed of stays this one. */
   repair(signal: AbortSignal): Promise<HubSession>;
+  /** Ends the connection at once, because of this. */
+  fail(error: AgentError): void;
 }
 
 const defaultDeadlineMs = 20_000;
@@ -232,6 +234,10 @@ class OpenHubSession implements HubSession {
       await this.#links.scope.closed(alive);
       return await attachLinks(this.#base, alive);
     });
+  }
+
+  fail(error: AgentError): void {
+    this.#base.connection.fail(error);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

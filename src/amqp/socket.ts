@@ -1,6 +1,7 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect, createSecureContext, rootCertificates, type SecureContext, type TLSSocket } from 'node:tls';
 
+import type { ClientCertificate } from '../identity/certificate.js';
 import { toAgentError } from './errors.js';
 
 /** Where to connect, and whom to trust there. */
@@ -11,6 +12,8 @@ export interface Endpoint {
   /** Name that the certificate must carry, and the AMQP `open`; the host unless something stands in between. */
   serverName?: string | undefined;
   trust?: Trust | undefined;
+  /** Who we are, where the hub knows us by a certificate. */
+  certificate?: ClientCertificate | undefined;
   /** Plain TCP: the Event Hubs emulator speaks nothing else. */
   withoutTls?: boolean | undefined;
 }
@@ -44,7 +47,7 @@ export async function openTlsSocket(endpoint: Endpoint, signal: AbortSignal): Pr
     port: endpoint.port,
     // An address may not stand in the server name indication (RFC 6066, 3).
     ...(isIP(serverName) === 0 ? { servername: serverName } : {}),
-    secureContext: secureContext(endpoint.trust ?? {}),
+    secureContext: secureContext(endpoint.trust ?? {}, endpoint.certificate),
     rejectUnauthorized: true,
     minVersion: 'TLSv1.2',
   });
@@ -101,11 +104,19 @@ function connected(socket: Socket, event: string, signal: AbortSignal): Promise<
  * Naming `ca` replaces what is trusted otherwise and parses all of it again (16 ms for the usual 140 certificates);
  * adding to the context keeps the system's store, which OpenSSL looks up by hash.
  */
-export function secureContext({ extraCa, bundledRoots }: Trust): SecureContext {
-  const context = createSecureContext(bundledRoots === true ? { ca: [...rootCertificates] } : {});
+export function secureContext(
+  { extraCa, bundledRoots }: Trust,
+  certificate?: ClientCertificate,
+): SecureContext {
+  const own = certificate && { cert: certificate.chain, key: certificate.key.reveal() };
+  const context = createSecureContext({
+    ...own,
+    ...(bundledRoots === true && { ca: [...rootCertificates] }),
+  });
   if (extraCa === undefined) return context;
   const store = context.context as { addCACert?: (pem: string) => void };
-  if (store.addCACert === undefined) return createSecureContext({ ca: [...rootCertificates, extraCa] });
+  if (store.addCACert === undefined)
+    return createSecureContext({ ...own, ca: [...rootCertificates, extraCa] });
   for (const certificate of extraCa.match(pemCertificate) ?? []) store.addCACert(certificate);
   return context;
 }

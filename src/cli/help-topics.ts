@@ -59,7 +59,17 @@ const eventHubVariables: [string, string][] = [
 ];
 
 const variables: Record<ToolName, [string, string][]> = {
-  'iothub-device': [...hubVariables, ['CONFIG', 'configuration of the agent']],
+  'iothub-device': [
+    ...hubVariables,
+    ['HOST', 'name of the hub, where there is no connection string'],
+    ['DEVICE_ID', 'who we are there'],
+    ['MODULE_ID', 'which module of the device'],
+    ['CERT', 'PEM file of the certificate of a device that has no key'],
+    ['KEY', 'PEM file of the key of the certificate, readable by its owner only'],
+    ['KEY_PASSPHRASE_FILE', 'file with the passphrase of that key'],
+    ['GATEWAY_HOST', 'IoT Edge gateway to connect to instead of the hub'],
+    ['CONFIG', 'configuration of the agent'],
+  ],
   'iothub-service': [...hubVariables, ['HTTPS_PORT', 'port for REST, where it is not 443']],
   'iothub-emulator': [
     ['PORT', 'port for AMQP over TLS'],

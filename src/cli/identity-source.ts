@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 
-import type { SecretSource } from '../daemon/config.js';
+import type { SecretSource } from '../daemon/config-secret.js';
 import { AgentError } from '../errors.js';
 import type { Io } from './io.js';
 import { openToOthers, readSmallFile } from './small-file.js';
 
-/** A connection string, as text. */
+/** A connection string or another secret, as text. */
 export interface FoundText {
   text: string;
   /** Where it was found, for people. */
@@ -32,15 +32,16 @@ export interface Places {
 /** Looks for a connection string, in the order of `Places`, then among the credentials of systemd. */
 export async function findConnectionString(io: Io, places: Places): Promise<FoundText> {
   const { stdin, file, variable, configured } = places;
+  const kind = { what: 'the connection string', insecurePermissions: places.insecurePermissions };
   // Taken out whether it is used or not: no child process is to inherit it.
   const inEnvironment = takeVariable(io, variable);
   if (stdin) return { text: await firstLine(io.stdin), from: 'standard input', code: 'usage' };
-  if (file !== undefined) return fromFile(file, places);
+  if (file !== undefined) return fromFile(file, kind);
   if (inEnvironment !== undefined) return { text: inEnvironment, from: variable, code: 'config' };
   const namedFile = io.env[`${variable}_FILE`];
-  if (namedFile !== undefined && namedFile !== '') return fromFile(namedFile, places);
-  if (configured !== undefined) return fromConfiguration(io, configured, places);
-  const found = await credential(io, 'connection-string').catch((error: unknown) => {
+  if (namedFile !== undefined && namedFile !== '') return fromFile(namedFile, kind);
+  if (configured !== undefined) return readSecret(io, configured, kind);
+  const found = await credential(io, 'connection-string', kind.what).catch((error: unknown) => {
     if (error instanceof AgentError && error.code === 'no-input') return undefined;
     throw error;
   });
@@ -50,15 +51,32 @@ export async function findConnectionString(io: Io, places: Places): Promise<Foun
   });
 }
 
-function takeVariable(io: Io, name: string): string | undefined {
+/** Whether somebody has given a connection string for this run, rather than for good in a configuration. */
+export function isGiven(
+  io: Pick<Io, 'env'>,
+  { stdin, file, variable }: Pick<Places, 'stdin' | 'file' | 'variable'>,
+): boolean {
+  const inEnvironment = [variable, `${variable}_FILE`].some((name) => (io.env[name] ?? '') !== '');
+  return stdin || file !== undefined || inEnvironment;
+}
+
+function takeVariable(io: Pick<Io, 'env'>, name: string): string | undefined {
   const value = io.env[name];
   // eslint-disable-next-line @typescript-eslint/no-dynamic-delete
   delete io.env[name];
   return value === '' ? undefined : value;
 }
 
-async function fromFile(file: string, { insecurePermissions }: Places): Promise<FoundText> {
-  const text = await readSmallFile(file, 'the connection string');
+/** What a secret is, for people, and how it may lie there. */
+export interface SecretKind {
+  /** As `the connection string`. */
+  what: string;
+  /** Whether a file may be readable by others. */
+  insecurePermissions: boolean;
+}
+
+async function fromFile(file: string, { what, insecurePermissions }: SecretKind): Promise<FoundText> {
+  const text = await readSmallFile(file, what);
   const mode = insecurePermissions ? undefined : await openToOthers(file);
   if (mode === undefined) return { text, from: file, code: 'config' };
   throw new AgentError('config', `${file} holds a key, and its permissions are open to others (${mode})`, {
@@ -66,7 +84,12 @@ async function fromFile(file: string, { insecurePermissions }: Places): Promise<
   });
 }
 
-async function fromConfiguration(io: Io, source: SecretSource, places: Places): Promise<FoundText> {
+/** Fetches a secret from where the configuration says that it is. */
+export async function readSecret(
+  io: Pick<Io, 'env'>,
+  source: SecretSource,
+  kind: SecretKind,
+): Promise<FoundText> {
   switch (source.from) {
     case 'text':
       return { text: source.text.reveal(), from: 'the configuration', code: 'config' };
@@ -74,13 +97,13 @@ async function fromConfiguration(io: Io, source: SecretSource, places: Places): 
       const text = takeVariable(io, source.name);
       if (text !== undefined) return { text, from: source.name, code: 'config' };
       throw new AgentError('config', `${source.name} is not set`, {
-        hint: 'the configuration looks for the connection string there',
+        hint: `the configuration looks for ${kind.what} there`,
       });
     }
     case 'file':
-      return fromFile(source.path, places);
+      return fromFile(source.path, kind);
     case 'credential': {
-      const found = await credential(io, source.name);
+      const found = await credential(io, source.name, kind.what);
       if (found !== undefined) return found;
       throw new AgentError('config', `there are no credentials to look for "${source.name}" in`, {
         hint: 'systemd sets CREDENTIALS_DIRECTORY when the unit has LoadCredential=',
@@ -90,11 +113,11 @@ async function fromConfiguration(io: Io, source: SecretSource, places: Places): 
 }
 
 /** systemd keeps credentials from others with an access list, which shows in the mode as group permissions. */
-async function credential(io: Io, name: string): Promise<FoundText | undefined> {
+async function credential(io: Pick<Io, 'env'>, name: string, what: string): Promise<FoundText | undefined> {
   const directory = io.env['CREDENTIALS_DIRECTORY'];
   if (directory === undefined || directory === '') return undefined;
   const file = join(directory, name);
-  return { text: await readSmallFile(file, 'the connection string'), from: file, code: 'config' };
+  return { text: await readSmallFile(file, what), from: file, code: 'config' };
 }
 
 const longestLineBytes = 64 * 1024;

@@ -8,25 +8,6 @@ import { duration, size } from './config-values.js';
  * in `config/agent.schema.json` is made from it, and `config/agent.example.toml` has every key with its default.
  */
 
-const secret = v.union(
-  [
-    v.pipe(v.string(), v.description('The text itself; keep the file from others then')),
-    v.strictObject({ env: v.pipe(v.string(), v.description('Environment variable')) }),
-    v.strictObject({ file: v.pipe(v.string(), v.description('Path of a file')) }),
-    v.strictObject({ credential: v.pipe(v.string(), v.description('systemd credential (LoadCredential=)')) }),
-  ],
-  'write { credential = "NAME" }, { file = "PATH" }, { env = "NAME" } or the text itself',
-);
-
-const hub = v.strictObject({
-  connection_string: v.optional(
-    v.pipe(secret, v.description('Who the device is. Absent: as for every command, from the environment')),
-  ),
-  ca: v.optional(v.pipe(v.string(), v.description('PEM file of further authorities to trust'))),
-  token_ttl: v.optional(duration('Life of a token; it is renewed before', '1m', '365d'), '1h'),
-  idle_timeout: v.optional(duration('Silence after which a connection counts as dead', '1s', '4m'), '10s'),
-});
-
 const spool = v.strictObject({
   directory: v.optional(
     v.pipe(
@@ -82,7 +63,7 @@ const shutdown = v.strictObject({
 
 export const configSchema = v.strictObject({
   $schema: v.optional(v.pipe(v.string(), v.description('For editors, in JSON'))),
-  hub: v.optional(v.pipe(hub, v.description('The hub, and who we are there')), {}),
+  hub: v.optional(v.pipe(hubSchema, v.description('The hub, and who we are there')), {}),
   commands: v.optional(v.pipe(commandsSchema, v.description('Cloud-to-device commands')), {}),
   inbox: v.optional(v.pipe(inboxSchema, v.description('Commands of handlers with settle = "inbox"')), {}),
   handlers: v.optional(

@@ -5,7 +5,6 @@ import * as v from 'valibot';
 import { didYouMean } from '../did-you-mean.js';
 import { AgentError } from '../errors.js';
 import type { LogLevel } from '../log.js';
-import { Secret } from '../secret.js';
 import type { SpoolOptions } from '../store/spool.js';
 import { handlingConfig, type HandlingConfig, handlingProblems } from './config-handlers.js';
 import {
@@ -21,13 +20,7 @@ import { type ConfigFile, configSchema } from './config-schema.js';
 
 /** What the agent is told to do: the configuration file, read, checked and with every default in place. */
 export interface AgentConfig extends HandlingConfig {
-  hub: {
-    connectionString: SecretSource | undefined;
-    /** Path of a PEM file. */
-    ca: string | undefined;
-    tokenTtlMs: number;
-    idleTimeoutMs: number;
-  };
+  hub: HubConfig;
   /** The directory is a path; undefined: where state belongs. */
   spool: { directory: string | undefined } & Pick<SpoolOptions, 'maximumBytes' | 'maximumAgeMs' | 'whenFull'>;
   /** A path; "": none; undefined: where sockets belong. */
@@ -35,13 +28,6 @@ export interface AgentConfig extends HandlingConfig {
   log: { level: LogLevel; format: 'auto' | 'text' | 'json' | 'journal' };
   shutdown: { drainTimeoutMs: number };
 }
-
-/** Where a secret is; it is fetched when it is needed, so that a changed one is seen. */
-export type SecretSource =
-  | { from: 'text'; text: Secret }
-  | { from: 'env'; name: string }
-  | { from: 'file'; path: string }
-  | { from: 'credential'; name: string };
 
 /**
  * Reads a configuration: TOML, or JSON when the file is called so. Paths in it are relative to `file`.
@@ -68,7 +54,7 @@ export function parseConfigFile(text: string, file: string): ParsedConfig {
   const checked = v.safeParse(configSchema, document);
   const problems = [...unknownKeys(configSchema, document, []), ...(checked.issues ?? []).flatMap(problemOf)];
   if (!checked.success || problems.length > 0) throw failure(problems, { text, file, scan });
-  const crossed = handlingProblems(checked.output);
+  const crossed = [...hubProblems(checked.output), ...handlingProblems(checked.output)];
   if (crossed.length > 0) throw failure(crossed, { text, file, scan });
   const positions = scan(text);
   return {
@@ -170,13 +156,7 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
 function agentConfig(file: ConfigFile, folder: string): AgentConfig {
   const { hub, spool, control, log, shutdown } = file;
   return {
-    hub: {
-      connectionString:
-        hub.connection_string === undefined ? undefined : secretSource(hub.connection_string, folder),
-      ca: hub.ca === undefined ? undefined : resolve(folder, hub.ca),
-      tokenTtlMs: hub.token_ttl,
-      idleTimeoutMs: hub.idle_timeout,
-    },
+    hub: hubConfig(hub, folder),
     ...handlingConfig(file, folder),
     spool: {
       directory: spool.directory === undefined ? undefined : resolve(folder, spool.directory),
@@ -188,14 +168,4 @@ function agentConfig(file: ConfigFile, folder: string): AgentConfig {
     log,
     shutdown: { drainTimeoutMs: shutdown.drain_timeout },
   };
-}
-
-function secretSource(
-  source: NonNullable<ConfigFile['hub']['connection_string']>,
-  folder: string,
-): SecretSource {
-  if (typeof source === 'string') return { from: 'text', text: new Secret(source) };
-  if ('env' in source) return { from: 'env', name: source.env };
-  if ('file' in source) return { from: 'file', path: resolve(folder, source.file) };
-  return { from: 'credential', name: source.credential };
 }

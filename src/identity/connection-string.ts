@@ -120,6 +120,19 @@ export function parseEventHubConnectionString(text: string): EventHubConnectionS
   return { host, entityPath, developmentEmulator, credential: { ...credential, policyName } };
 }
 
+/** A device that proves itself with a certificate, so that its names are all that there is to know. */
+export function deviceWithCertificate(names: {
+  host: string;
+  deviceId: string;
+  moduleId?: string | undefined;
+}): DeviceConnectionString {
+  const { host, deviceId, moduleId } = names;
+  checkHost('the host', host);
+  checkId('the device id', deviceId);
+  if (moduleId !== undefined) checkId('the module id', moduleId);
+  return { host, deviceId, moduleId, credential: { kind: 'x509' } };
+}
+
 /** Host name without its port, as TLS and the AMQP `open` carry it. */
 export function hostName(host: string): string {
   return splitPort(host).name;
@@ -179,6 +192,12 @@ function required(fields: Map<string, string>, name: string, what: string): stri
 
 function hostField(fields: Map<string, string>, name: string): string {
   const host = required(fields, name, name === 'HostName' ? 'device or service' : 'device');
+  checkHost(name, host);
+  return host;
+}
+
+/** Errors: `config` when it is not the name of a host, with a port or without; `name` says what it is. */
+export function checkHost(name: string, host: string): void {
   const { name: bare, port } = splitPort(host);
   if (!/^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$|^\[[0-9A-Fa-f:.]+\]$/.test(bare)) {
     throw broken(`${name} is not a host name: "${host}"`, {
@@ -187,7 +206,6 @@ function hostField(fields: Map<string, string>, name: string): string {
   }
   if (port !== undefined && !(port >= 1 && port <= 65_535))
     throw broken(`${name} has an impossible port: "${host}"`);
-  return host;
 }
 
 function splitPort(host: string): { name: string; port?: number } {

@@ -18,7 +18,9 @@ import {
 import type { Io } from '../../src/cli/io.js';
 import { run } from '../../src/cli/main.js';
 import type { Tool } from '../../src/cli/subcommands.js';
-import type { SecretSource } from '../../src/daemon/config.js';
+import { parseConfig } from '../../src/daemon/config.js';
+import type { HubConfig } from '../../src/daemon/config-hub.js';
+import type { SecretSource } from '../../src/daemon/config-secret.js';
 import { Secret } from '../../src/secret.js';
 import { type FakeIo, fakeIo } from './fake-io.js';
 
@@ -106,10 +108,14 @@ test('"-" reads one line of standard input and leaves the rest to the command', 
   expect(noNewline.out).toContain('short');
 });
 
+function hubOf(said: Partial<HubConfig>): HubConfig {
+  return { ...parseConfig('', '/etc/agent.toml').hub, ...said };
+}
+
 test('what the configuration says comes after the environment', async () => {
   const path = await file('configured.cs', forDevice('configured'));
   const who = async (source: SecretSource, env: Record<string, string>): Promise<string> =>
-    (await readDeviceIdentity(fakeIo({ env }), {}, source)).deviceId;
+    (await readDeviceIdentity(fakeIo({ env }), {}, hubOf({ connectionString: source }))).deviceId;
   const configured: SecretSource = { from: 'file', path };
   expect(await who(configured, { IOTHUB_DEVICE_CONNECTION_STRING: forDevice('variable') })).toBe('variable');
   expect(await who(configured, { CREDENTIALS_DIRECTORY: folder })).toBe('configured');

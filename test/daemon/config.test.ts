@@ -26,7 +26,17 @@ function problems(text: string, file = '/etc/agent.toml'): string[] {
 
 test('an empty file is a complete configuration', () => {
   expect(parseConfig('', '/etc/agent.toml')).toEqual({
-    hub: { connectionString: undefined, ca: undefined, tokenTtlMs: 3_600_000, idleTimeoutMs: 10_000 },
+    hub: {
+      connectionString: undefined,
+      host: undefined,
+      deviceId: undefined,
+      moduleId: undefined,
+      certificate: undefined,
+      gatewayHost: undefined,
+      ca: undefined,
+      tokenTtlMs: 3_600_000,
+      idleTimeoutMs: 10_000,
+    },
     commands: {
       concurrency: 4,
       order: 'handler',
@@ -63,12 +73,18 @@ test('the example shows the defaults', () => {
 test('the example names every key, and what is commented out in it can be used', async () => {
   // One connection string is enough, and a key may stand once only.
   const uncommented = example
-    .replace(/^# connection_string = \{ (file|env).*\n/gm, '')
+    .replace(/^# (connection_string = \{ (file|env)|host =|device_id =|module_id =).*\n/gm, '')
     .replace(/^# (?=\[\[|\w+ = )/gm, '');
   const { hub, handlers, handlerDirectories } = parseConfig(uncommented, '/etc/agent.toml');
   expect(handlerDirectories.paths).toHaveLength(2);
   expect(hub.connectionString).toEqual({ from: 'credential', name: 'connection-string' });
   expect(handlers).toMatchObject([
+  expect(hub.certificate).toEqual({
+    file: '/etc/iothub-device/dev1.pem',
+    key: { from: 'credential', name: 'device-key' },
+    passphrase: { from: 'credential', name: 'key-passphrase' },
+    warnBeforeMs: 30 * 86_400_000,
+  });
     {
       name: 'restart',
       exec: ['/etc/handlers/restart', '--now'],

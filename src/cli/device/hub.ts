@@ -1,17 +1,22 @@
+import { DeviceCertificate } from '../../agent/certificate.js';
 import { encodeFor, openHubSession, type HubSession } from '../../amqp/session.js';
 import { systemClock, type Clock } from '../../clock.js';
 import { AgentError } from '../../errors.js';
+import type { ClientCertificate } from '../../identity/certificate.js';
 import type { DeviceConnectionString } from '../../identity/connection-string.js';
 import { deviceTokens, type TokenMaker } from '../../identity/token.js';
 import type { Log } from '../../log.js';
-import type { TelemetryMessage } from '../../model.js';
+import type { DeviceId, TelemetryMessage } from '../../model.js';
 import { endpointOf } from '../endpoint.js';
-import type { ConnectionFlags } from '../identity-options.js';
+import type { ConnectionFlags, DeviceIdentity } from '../identity-options.js';
 
 /** The hub as one device sees it: how to open a session, make tokens, and encode for it. */
 export interface DeviceHub {
   readonly identity: DeviceConnectionString;
-  readonly makeToken: TokenMaker;
+  /** Undefined with a certificate. */
+  readonly makeToken: TokenMaker | undefined;
+  /** Undefined with a key or a token. */
+  readonly certificate: DeviceCertificate | undefined;
   readonly clock: Clock;
   readonly log: Log;
   /** Of the last token that was made, milliseconds since the epoch. */
@@ -26,36 +31,67 @@ export interface DeviceHubOptions extends ConnectionFlags {
   idleTimeoutMs?: number | undefined;
 }
 
-export async function deviceHub(
-  identity: DeviceConnectionString,
-  options: DeviceHubOptions,
-): Promise<DeviceHub> {
+export async function deviceHub(identity: DeviceIdentity, options: DeviceHubOptions): Promise<DeviceHub> {
   const { log, idleTimeoutMs } = options;
-  const tokens = deviceTokens(identity, options.tokenTtlMs);
-  if (tokens === undefined) {
-    throw new AgentError('config', 'a certificate (x509=true) cannot be used yet', {
-      hint: 'use a connection string with SharedAccessKey=…',
-    });
-  }
-  const endpoint = await endpointOf(identity.gatewayHost ?? identity.host, options);
   const clock = systemClock;
+  const tokens = deviceTokens(identity, options.tokenTtlMs);
+  const certificate = tokens === undefined ? certificateOf(identity, clock, log) : undefined;
+  const endpoint = await endpointOf(identity.gatewayHost ?? identity.host, options);
   let tokenExpiresAt: number | undefined;
-  const makeToken: TokenMaker = (now) => {
-    const token = tokens(now);
-    tokenExpiresAt = token.expiresAt;
-    return token;
-  };
+  const makeToken =
+    tokens &&
+    ((now: number) => {
+      const token = tokens(now);
+      tokenExpiresAt = token.expiresAt;
+      return token;
+    });
   return {
     identity,
     makeToken,
+    certificate,
     clock,
     log,
     tokenExpiresAt: () => tokenExpiresAt,
-    open: (links, signal) =>
-      openHubSession(
-        { endpoint, identity, links, log, idleTimeoutMs, token: () => makeToken(clock.now()) },
-        signal,
-      ),
+    async open(links, signal) {
+      const shown = await certificate?.forConnection();
+      try {
+        return await openHubSession(
+          {
+            endpoint: { ...endpoint, certificate: shown },
+            ...{ identity, links, log, idleTimeoutMs },
+            token: makeToken && (() => makeToken(clock.now())),
+          },
+          signal,
+        );
+      } catch (error) {
+        throw shown === undefined ? error : aboutCertificate(error, shown, identity);
+      }
+    },
     encode: encodeFor(identity),
   };
+}
+
+function certificateOf({ certificate }: DeviceIdentity, clock: Clock, log: Log): DeviceCertificate {
+  if (certificate !== undefined) return new DeviceCertificate({ ...certificate, clock, log });
+  throw new AgentError('config', 'the device has a certificate (x509=true), and nobody says where it is', {
+    hint: 'name its files with --cert FILE --key FILE, or as x509 = { cert = …, key = … } under [hub] in the configuration',
+  });
+}
+
+/** A hub that refuses a certificate says no more than that it refuses. */
+function aboutCertificate(
+  error: unknown,
+  shown: ClientCertificate,
+  { deviceId, moduleId }: DeviceId,
+): unknown {
+  if (!(error instanceof AgentError) || error.code !== 'refused') return error;
+  const { condition, cause, retry } = error;
+  const name = moduleId === undefined ? deviceId : `${deviceId}/${moduleId}`;
+  const { sha1, sha256 } = shown.thumbprints;
+  return new AgentError('refused', error.message, {
+    ...{ condition, cause, retry },
+    hint:
+      `the hub has to have the thumbprint of the certificate (SHA-1 ${sha1},\nSHA-256 ${sha256}),\n` +
+      `or its authority, and then the common name has to be "${name}"; this is ${shown.subject}`,
+  });
 }

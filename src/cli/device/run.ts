@@ -55,7 +55,7 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
   }
   const parsed = await readConfigFile(io, flags);
   const { config } = parsed;
-  const identity = await readDeviceIdentity(io, flags, config.hub.connectionString);
+  const identity = await readDeviceIdentity(io, flags, config.hub);
   const logFormat = flags.logFormat === 'auto' ? config.log.format : flags.logFormat;
   const log = await openLog(io, { ...flags, logFormat }, 'device', config.log.level);
 

@@ -96,7 +96,7 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
   if (flags.directory !== undefined && flags.queue !== true)
     throw new AgentError('usage', '--directory is for --queue');
   const config = await namedConfig(io, flags);
-  const identity = await readDeviceIdentity(io, flags, config?.hub.connectionString);
+  const identity = await readDeviceIdentity(io, flags, config?.hub);
   const { openTelemetry } = await import('../message-input.js');
   const input = await openTelemetry(io, flags, AbortSignal.any([io.stop, io.stdout.readerGone]));
 

@@ -56,7 +56,7 @@ export async function findSpool(io: Io, flags: SpoolFlags): Promise<SpoolPlace> 
   const config = await namedConfig(io, flags);
   const directory = flags.directory ?? config?.spool.directory;
   if (directory !== undefined) return { directory, spool: config?.spool ?? withoutConfig };
-  return spoolOf(io, await readDeviceIdentity(io, flags, config?.hub.connectionString), flags, config);
+  return spoolOf(io, await readDeviceIdentity(io, flags, config?.hub), flags, config);
 }
 
 /** How long telemetry may wait is known to the configuration of the agent: who does not know it drops nothing. */

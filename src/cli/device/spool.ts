@@ -170,7 +170,7 @@ async function look(io: Io, flags: LookFlags, work: (view: SpoolView) => Promise
 
 async function drainIt(io: Io, flags: DrainFlags): Promise<number> {
   const config = await namedConfig(io, flags);
-  const identity = await readDeviceIdentity(io, flags, config?.hub.connectionString);
+  const identity = await readDeviceIdentity(io, flags, config?.hub);
   const log = await openLog(io, flags, 'device', 'warn');
   const { deviceHub } = await import('./hub.js');
   const { drainSpool } = await import('./spool-drain.js');

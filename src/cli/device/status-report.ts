@@ -61,7 +61,7 @@ async function pathsOf(io: Io, flags: StatusFlags): Promise<string[]> {
   const config = await namedConfig(io, flags);
   if (config?.control.socket) return [config.control.socket];
   try {
-    const identity = await readDeviceIdentity(io, flags, config?.hub.connectionString);
+    const identity = await readDeviceIdentity(io, flags, config?.hub);
     return controlPaths(io, identity, config?.control.socket);
   } catch (error) {
     // The key of an agent that runs as a service is not for everyone; who may use its socket may ask all the same.

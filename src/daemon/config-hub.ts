@@ -1,0 +1,97 @@
+import { resolve } from 'node:path';
+import * as v from 'valibot';
+
+import type { Problem } from './config-positions.js';
+import { secret, secretFile, secretFileSource, secretSource, type SecretSource } from './config-secret.js';
+import { duration } from './config-values.js';
+
+/** `[hub]`: the hub, the way to it, and who we are there. */
+
+export interface HubConfig {
+  connectionString: SecretSource | undefined;
+  /** The same without a connection string, for a device with a certificate. */
+  host: string | undefined;
+  deviceId: string | undefined;
+  moduleId: string | undefined;
+  certificate: CertificateConfig | undefined;
+  gatewayHost: string | undefined;
+  /** Path of a PEM file. */
+  ca: string | undefined;
+  tokenTtlMs: number;
+  idleTimeoutMs: number;
+}
+
+export interface CertificateConfig {
+  /** Path of a PEM file. */
+  file: string;
+  /** Undefined: in the same file. */
+  key: SecretSource | undefined;
+  passphrase: SecretSource | undefined;
+  warnBeforeMs: number;
+}
+
+const x509 = v.strictObject({
+  cert: v.pipe(v.string(), v.description('PEM file of the certificate, with its intermediates')),
+  key: v.optional(v.pipe(secretFile, v.description('Its key. Absent: in the same file'))),
+  passphrase: v.optional(v.pipe(secret, v.description('Of an encrypted key'))),
+  warn_before: v.optional(
+    duration('How long before it expires the log warns, once a day', '0s', '365d'),
+    '30d',
+  ),
+});
+
+const name = (description: string) => v.optional(v.pipe(v.string(), v.description(description)));
+
+export const hubSchema = v.strictObject({
+  connection_string: v.optional(
+    v.pipe(secret, v.description('Who the device is. Absent: as for every command, from the environment')),
+  ),
+  host: name('Name of the hub, for a device that has a certificate and no connection string'),
+  device_id: name('Who the device is there'),
+  module_id: name('Which module of the device'),
+  x509: v.optional(v.pipe(x509, v.description('Certificate of the device'))),
+  gateway_host: name('IoT Edge gateway to connect to instead of the hub'),
+  ca: v.optional(v.pipe(v.string(), v.description('PEM file of further authorities to trust'))),
+  token_ttl: v.optional(duration('Life of a token; it is renewed before', '1m', '365d'), '1h'),
+  idle_timeout: v.optional(duration('Silence after which a connection counts as dead', '1s', '4m'), '10s'),
+});
+
+type HubFile = v.InferOutput<typeof hubSchema>;
+
+export function hubConfig(hub: HubFile, folder: string): HubConfig {
+  const path = (file: string | undefined) => (file === undefined ? undefined : resolve(folder, file));
+  return {
+    connectionString:
+      hub.connection_string === undefined ? undefined : secretSource(hub.connection_string, folder),
+    host: hub.host,
+    deviceId: hub.device_id,
+    moduleId: hub.module_id,
+    certificate: hub.x509 && {
+      file: resolve(folder, hub.x509.cert),
+      key: hub.x509.key === undefined ? undefined : secretFileSource(hub.x509.key, folder),
+      passphrase: hub.x509.passphrase === undefined ? undefined : secretSource(hub.x509.passphrase, folder),
+      warnBeforeMs: hub.x509.warn_before,
+    },
+    gatewayHost: hub.gateway_host,
+    ca: path(hub.ca),
+    tokenTtlMs: hub.token_ttl,
+    idleTimeoutMs: hub.idle_timeout,
+  };
+}
+
+/** What the schema cannot say: keys that need each other, or exclude each other. */
+export function hubProblems({ hub }: { hub: HubFile }): Problem[] {
+  const problems: Problem[] = [];
+  const problem = (key: keyof HubFile, what: string) => problems.push({ path: ['hub', key], what });
+  if (hub.connection_string !== undefined) {
+    for (const key of ['host', 'device_id', 'module_id'] as const)
+      if (hub[key] !== undefined) problem(key, 'the connection string says it');
+    return problems;
+  }
+  if (hub.host !== undefined && hub.device_id === undefined) problem('host', 'it needs device_id');
+  if (hub.host !== undefined && hub.x509 === undefined)
+    problem('host', 'it needs x509; a key is in a connection string');
+  if (hub.device_id !== undefined && hub.host === undefined) problem('device_id', 'it needs host');
+  if (hub.module_id !== undefined && hub.device_id === undefined) problem('module_id', 'it needs device_id');
+  return problems;
+}
