@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 
 import { commandsSchema, handlerSchema, inboxSchema } from './config-handlers-schema.js';
+import { hubSchema } from './config-hub.js';
 import { duration, size } from './config-values.js';
 
 /**

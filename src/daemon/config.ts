@@ -7,6 +7,7 @@ import { AgentError } from '../errors.js';
 import type { LogLevel } from '../log.js';
 import type { SpoolOptions } from '../store/spool.js';
 import { handlingConfig, type HandlingConfig, handlingProblems } from './config-handlers.js';
+import { hubConfig, hubProblems, type HubConfig } from './config-hub.js';
 import {
   jsonErrorOffset,
   jsonPositions,
