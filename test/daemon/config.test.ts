@@ -78,13 +78,13 @@ test('the example names every key, and what is commented out in it can be used',
   const { hub, handlers, handlerDirectories } = parseConfig(uncommented, '/etc/agent.toml');
   expect(handlerDirectories.paths).toHaveLength(2);
   expect(hub.connectionString).toEqual({ from: 'credential', name: 'connection-string' });
-  expect(handlers).toMatchObject([
   expect(hub.certificate).toEqual({
     file: '/etc/iothub-device/dev1.pem',
     key: { from: 'credential', name: 'device-key' },
     passphrase: { from: 'credential', name: 'key-passphrase' },
     warnBeforeMs: 30 * 86_400_000,
   });
+  expect(handlers).toMatchObject([
     {
       name: 'restart',
       exec: ['/etc/handlers/restart', '--now'],
