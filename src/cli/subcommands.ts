@@ -80,6 +80,7 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'print the systemd unit of this installation',
         load: async () => (await import('./device/unit.js')).unitCommand,
       },
+      completion('iothub-device'),
     ],
   },
   'iothub-service': {
@@ -131,6 +132,7 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'what of the way to the hub works',
         load: async () => (await import('./service/check.js')).serviceCheckCommand,
       },
+      completion('iothub-service'),
     ],
   },
   'iothub-emulator': {
@@ -157,6 +159,15 @@ export const tools: Record<ToolName, Tool> = {
         summary: 'faults, clock and devices of a running emulator',
         load: async () => (await import('./emulator/ctl.js')).ctlCommand,
       },
+      completion('iothub-emulator'),
     ],
   },
 };
+
+function completion(tool: ToolName): SubcommandEntry {
+  return {
+    name: 'completion',
+    summary: 'print a script with which a shell completes all this',
+    load: async () => (await import('./completion/command.js')).completionCommand(tool),
+  };
+}
