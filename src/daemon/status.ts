@@ -30,6 +30,8 @@ export interface AgentStatus extends DeviceId {
   };
   /** When the hub stops trusting us, unless the token is renewed before; while online. */
   tokenExpiresAt?: string | undefined;
+  /** When the certificate ends that the last connection was opened with. */
+  certificateExpiresAt?: string | undefined;
   /** Whether telemetry flows, or the hub wants a pause. */
   telemetry: { flow: 'open' } | { flow: 'paused' | 'probing'; why: string; condition: string };
   spool: SpoolStatus;
@@ -59,6 +61,8 @@ export interface StatusSources {
   flow: () => Flow;
   /** Of the last token that was made, milliseconds since the epoch. */
   tokenExpiresAt: () => number | undefined;
+  /** Milliseconds since the epoch; undefined where there is no certificate. */
+  certificateExpiresAt: () => number | undefined;
   handlers: () => readonly Handler[];
   health: () => ReadonlyMap<string, HandlerHealth>;
 }
@@ -89,6 +93,7 @@ export class StatusBoard {
     const { identity, version, spool, inbox } = this.#sources;
     const { host, deviceId, moduleId } = identity;
     const state = this.#state;
+    const certificateExpiresAt = this.#sources.certificateExpiresAt();
     const tokenExpiresAt = state?.state === 'online' ? this.#sources.tokenExpiresAt() : undefined;
     return {
       hub: host,
@@ -103,6 +108,7 @@ export class StatusBoard {
       nextTryAt: state?.state === 'waiting' ? iso(state.until) : undefined,
       ...(this.#lastError && { lastError: errorStatus(this.#lastError) }),
       tokenExpiresAt: tokenExpiresAt === undefined ? undefined : iso(tokenExpiresAt),
+      certificateExpiresAt: certificateExpiresAt === undefined ? undefined : iso(certificateExpiresAt),
       telemetry: flowStatus(this.#sources.flow()),
       spool: await spoolStatus(spool),
       inbox: inbox.size,

@@ -1,5 +1,4 @@
-import { createPrivateKey } from 'node:crypto';
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -7,7 +6,7 @@ import { expect, test } from 'vitest';
 
 import { makeCertificate, type CertificateAndKey } from '../../src/emulator/certificates.js';
 import { startHub } from '../amqp/hub.js';
-import { Folder, runTool } from './tool.js';
+import { Folder, runTool, ToolProcess } from './tool.js';
 
 const now = Date.now();
 
@@ -167,4 +166,47 @@ test('a certificate that ends soon works, with a word about it', async () => {
   const { code, err } = await it.send(['--host', it.hub.hostName, '--device-id', 'dev1', '--cert', cert]);
   expect(code).toBe(0);
   expect(err).toMatch(/the certificate expires soon; renew it subject="CN=dev1" .*within=9d23h/);
+});
+
+test('an agent connects anew before its certificate ends, when there is another on disk; status says until when', async () => {
+  await using it = await setUp();
+  it.hub.addDevice('dev1', { type: 'certificateAuthority' });
+  // It began a hundred seconds ago and has ten more.
+  const dayMs = 86_400_000;
+  const old = await makeCertificate({
+    commonName: 'dev1',
+    usage: 'client',
+    issuer: it.root,
+    now: Date.now() + dayMs - 100_000,
+    days: (110_000 - dayMs) / dayMs,
+  });
+  const cert = await it.folder.write('dev.pem', old.certificate + old.key);
+  const env = {
+    ...it.env,
+    XDG_RUNTIME_DIR: it.folder.path,
+    IOTHUB_DEVICE_HOST: it.hub.hostName,
+    IOTHUB_DEVICE_DEVICE_ID: 'dev1',
+    IOTHUB_DEVICE_CERT: cert,
+  };
+  await using agent = new ToolProcess('iothub-device', ['run', '--exec', 'true'], { env });
+  await agent.says(/the certificate expires soon; renew it/);
+  await agent.says(/online/);
+  const renewed = await makeCertificate({
+    commonName: 'dev1',
+    usage: 'client',
+    issuer: it.root,
+    now: Date.now(),
+  });
+  await it.folder.write('dev.pem', renewed.certificate + renewed.key);
+  await agent.says(/there is a new certificate[^]*online/);
+  expect(agent.err).toContain('connecting anew, with the renewed certificate');
+  const status = await runTool('iothub-device', ['status', '-o', 'json'], { env });
+  expect(JSON.parse(status.out)).toMatchObject({
+    state: 'online',
+    certificateExpiresAt: new Date(new X509Certificate(renewed.certificate).validTo).toISOString(),
+  });
+  const text = await runTool('iothub-device', ['status', '-o', 'text', '--utc'], { env });
+  expect(text.out).toMatch(/^credential {2}a certificate, until /m);
+  agent.kill('SIGTERM');
+  expect((await agent.ended()).code).toBe(0);
 });

@@ -91,8 +91,8 @@ function statusPage(status: AgentStatus): Printable {
 
 function rowsOf(status: AgentStatus, { time }: TextLook): [string, string][] {
   const at = (text: string): string => time(Date.parse(text));
-  const { hub, deviceId, moduleId, pid, version, lastError, tokenExpiresAt, telemetry, inbox, handlers } =
-    status;
+  const { hub, deviceId, moduleId, pid, version, lastError, telemetry, inbox, handlers } = status;
+  const { tokenExpiresAt, certificateExpiresAt } = status;
   const attempt = status.attempt === undefined ? '' : `, attempt ${String(status.attempt)}`;
   const nextTry = status.nextTryAt === undefined ? '' : `, next try ${at(status.nextTryAt)}`;
   return [
@@ -101,6 +101,9 @@ function rowsOf(status: AgentStatus, { time }: TextLook): [string, string][] {
     ['agent', `process ${String(pid)}, version ${version}, started ${at(status.startedAt)}`],
     ...(lastError ? [row('last error', `${at(lastError.at)}: ${lastError.error}`)] : []),
     ...(tokenExpiresAt === undefined ? [] : [row('token', `until ${at(tokenExpiresAt)}, renewed before`)]),
+    ...(certificateExpiresAt === undefined
+      ? []
+      : [row('credential', `a certificate, until ${at(certificateExpiresAt)}`)]),
     [
       'telemetry',
       telemetry.flow === 'open' ? 'flows' : `${telemetry.flow}: ${telemetry.why} (${telemetry.condition})`,
