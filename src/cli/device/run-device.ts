@@ -1,5 +1,6 @@
 import { ulid } from 'ulid';
 
+import { untilCertificateRenewed } from '../../agent/certificate.js';
 import { serveCommands } from '../../agent/commands.js';
 import { serveMethods } from '../../agent/methods.js';
 import { runAgent } from '../../agent/run.js';
@@ -104,6 +105,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     inbox,
     flow: () => outbox.flow,
     tokenExpiresAt: () => hub.tokenExpiresAt(),
+    certificateExpiresAt: () => hub.certificate?.current?.expiresAt,
     handlers: () => handlers,
     health: () => dispatcher.health(),
   });
@@ -139,14 +141,18 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     work: (session, { stopping, healthy }) =>
       renewTokensDuring(session, hub, () =>
         allEnded([
-          serveCommands(session, dispatcher, { stopping, log, onSettled: healthy }),
-          pumpTelemetry(session, outbox, {
-            window: telemetryWindow,
-            batches: true,
-            clock,
-            stopping,
-            onAccepted: healthy,
-          }),
+          untilCertificateRenewed(session, hub.certificate, stopping, (until) =>
+            allEnded([
+              serveCommands(session, dispatcher, { stopping: until, log, onSettled: healthy }),
+              pumpTelemetry(session, outbox, {
+                window: telemetryWindow,
+                batches: true,
+                clock,
+                stopping: until,
+                onAccepted: healthy,
+              }),
+            ]),
+          ),
           ...channels.map((serve) => serve(session)),
         ]),
       ),
