@@ -33,12 +33,17 @@ export interface ScanBounds {
 }
 
 /** Reads all of a segment's file. */
-export async function readSegment(
-  file: StoreFile,
+export async function readSegment(file: StoreFile, name: SegmentName, bounds?: ScanBounds): Promise<Scanned> {
+  return scanSegment(await readWhole(file), name, bounds);
+}
+
+/** Looks through all bytes of a segment's file. Nothing of the result is a view of them. */
+export function scanSegment(
+  whole: Buffer,
   name: SegmentName,
   { end: limit, ceiling = Infinity }: ScanBounds = {},
-): Promise<Scanned> {
-  const bytes = (await readWhole(file)).subarray(0, limit);
+): Scanned {
+  const bytes = whole.subarray(0, limit);
   const header = headerOf(bytes, name);
   const regions: { at: number; bytes: Buffer }[] = [];
   let contents = header.found === 'header' ? new Contents(header.header.base) : undefined;
@@ -104,15 +109,26 @@ function hasPut(bytes: Buffer, at: number, record: RecordHeader): boolean {
 }
 
 /** All bytes of a file. What the disk cannot read becomes zeros, a page at a time. */
-async function readWhole(file: StoreFile): Promise<Buffer> {
-  const bytes = Buffer.alloc(await file.size());
+export async function readWhole(file: StoreFile, scratch = new Scratch()): Promise<Buffer> {
+  const bytes = scratch.take(await file.size());
   try {
     const got = await file.read(bytes, 0);
     return bytes.subarray(0, got);
   } catch {
+    bytes.fill(0);
     for (let at = 0; at < bytes.length; at += 4096) {
       await file.read(bytes.subarray(at, at + 4096), at).catch(() => 0);
     }
     return bytes;
+  }
+}
+
+/** Memory for the bytes of one file after the other. */
+export class Scratch {
+  #bytes = Buffer.alloc(0);
+
+  take(size: number): Buffer {
+    if (this.#bytes.length < size) this.#bytes = Buffer.allocUnsafeSlow(size);
+    return this.#bytes.subarray(0, size);
   }
 }

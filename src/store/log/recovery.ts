@@ -7,7 +7,7 @@ import { Catalog } from './catalog.js';
 import type { Contents, Removals } from './contents.js';
 import type { DamageKeeper } from './damage.js';
 import { cutOff, removeQuietly, type Files, type StoreFile } from './files.js';
-import { headerOf, readSegment, type ScanBounds } from './read-segment.js';
+import { headerOf, readWhole, scanSegment, Scratch } from './read-segment.js';
 import { terminatorBytes } from './scan.js';
 import {
   fileNameOf,
@@ -21,7 +21,7 @@ import {
   type SegmentName,
 } from './segment.js';
 import { isSpareName } from './spares.js';
-import { savedSummary, saveSummary, summaryNameOf, summaryOf } from './summary.js';
+import { savedSummary, saveSummary, summaryNameOf, summaryOf, type Summary } from './summary.js';
 
 /** What a directory turned out to hold. */
 export interface Recovered {
@@ -96,9 +96,9 @@ async function recoverSegments(options: RecoveryOptions): Promise<Recovered> {
     const failed = isNewest ? loaded.found === 'summary' : (ends.get(name.first)?.failed ?? false);
     if (name.generation === 0 && failed) overlong.push(segment);
     previous = { number: name.last, end: segment.end, failed };
-    if (loaded.found === 'scanned') {
-      active = loaded.endsCleanly && isNewest ? await reopen(options, segment, loaded.contents) : undefined;
-      if (!active) await finish(options, segment, loaded.contents);
+    if (loaded.found === 'scanned' && isNewest) {
+      active = loaded.endsCleanly ? await reopen(options, segment, loaded.contents) : undefined;
+      if (!active) await finish(options, loaded);
     }
   }
   const nextNumber = Math.max(0, ...names.map((name) => name.last)) + 1;
@@ -186,11 +186,7 @@ function acknowledgedEnds(candidates: readonly Candidate[]): Map<number, Previou
 
 type Loaded =
   | ({ readonly found: 'summary' } & LoadedSegment)
-  | ({
-      readonly found: 'scanned';
-      readonly contents: Contents;
-      readonly endsCleanly: boolean;
-    } & LoadedSegment)
+  | ({ readonly found: 'scanned'; readonly endsCleanly: boolean } & ScannedSegment)
   | { readonly found: 'unused' };
 
 interface LoadedSegment {
@@ -200,46 +196,112 @@ interface LoadedSegment {
   readonly foreign: Removals;
 }
 
-/** From the newest to the oldest, because each tells which ids of the one before it are void. */
+interface ScannedSegment extends LoadedSegment {
+  readonly contents: Contents;
+  readonly fileBytes: number;
+}
+
+/**
+ * From the newest to the oldest, because each tells which ids of the one before it are void. While one is looked
+ * through, the next is read, and what is known of the last is saved: a store without summaries takes as long to open
+ * as its bytes to read, or to check, whichever is longer.
+ */
 async function loadSegments(
   options: RecoveryOptions,
   candidates: readonly Candidate[],
   ends: ReadonlyMap<number, Previous>,
 ): Promise<Loaded[]> {
+  const wanted = candidates.toReversed().map(({ name }) => {
+    return { name, end: name.generation === 0 ? ends.get(name.first)?.end : undefined };
+  });
   const found: Loaded[] = [];
   let ceiling = Infinity;
-  for (const { name } of candidates.toReversed()) {
-    const end = name.generation === 0 ? ends.get(name.first)?.end : undefined;
-    const loaded = await loadSegment(options, name, { end, ceiling });
-    if (loaded.found !== 'unused') ceiling = Math.min(ceiling, loaded.segment.live.base);
+  let finishing = Promise.resolve();
+  for await (const fetched of fetchSegments(options, wanted)) {
+    const loaded = await understand(options, fetched, ceiling);
     found.unshift(loaded);
+    if (loaded.found === 'unused') continue;
+    const isNewest = ceiling === Infinity;
+    ceiling = Math.min(ceiling, loaded.segment.live.base);
+    if (loaded.found === 'scanned' && !isNewest) {
+      await finishing;
+      finishing = finish(options, loaded);
+    }
   }
+  await finishing;
   return found;
 }
 
-async function loadSegment(options: RecoveryOptions, name: SegmentName, bounds: ScanBounds): Promise<Loaded> {
-  const summary = await savedSummary(options, name);
-  if (summary && (bounds.end === undefined || bounds.end === summary.end)) {
-    const segment = new Segment(name, summary.live, summary.end, summary.foreign.count);
-    return { found: 'summary', segment, nextId: summary.live.next, foreign: summary.foreign };
+interface Wanted {
+  readonly name: SegmentName;
+  /** Where its successor says that it ends. */
+  readonly end: number | undefined;
+}
+
+type Fetched = Wanted &
+  (
+    | { readonly summary: Summary }
+    | {
+        readonly bytes: Buffer;
+        /** They are on disk, and not in the page cache only. */
+        readonly isDurable: boolean;
+      }
+  );
+
+/** What is on disk of each, one ahead of who asks; the bytes of one are there until the next but one is asked for. */
+async function* fetchSegments(
+  options: RecoveryOptions,
+  wanted: readonly Wanted[],
+): AsyncGenerator<Fetched, void> {
+  const scratches = [new Scratch(), new Scratch()];
+  let fetching: Promise<Fetched> | undefined;
+  for (const [i, segment] of wanted.entries()) {
+    const next = fetchSegment(options, segment, scratches[i % 2]);
+    // Whose turn comes is heard of then; when another fails first, nobody asks.
+    next.catch(() => undefined);
+    if (fetching) yield await fetching;
+    fetching = next;
   }
+  if (fetching) yield await fetching;
+}
+
+async function fetchSegment(
+  options: RecoveryOptions,
+  { name, end }: Wanted,
+  scratch: Scratch | undefined,
+): Promise<Fetched> {
+  const summary = await savedSummary(options, name);
+  if (summary && (end === undefined || end === summary.end)) return { name, end, summary };
   const file = await options.files.open(join(options.directory, fileNameOf(name)), 'read');
   try {
     const isDurable = await syncRead(options, name, file);
-    const { contents, end, header, nextId, records, regions, ...scanned } = await readSegment(
-      file,
-      name,
-      bounds,
-    );
-    if (records === 0 && header.found === 'nothing') return { found: 'unused' };
-    const { foreign } = contents;
-    const segment = new Segment(name, contents.live, end, foreign.count);
-    for (const { at, bytes } of regions) await options.damage.setAside(segment, at, bytes);
-    const endsCleanly = scanned.endsCleanly && isDurable;
-    return { found: 'scanned', segment, contents, endsCleanly, nextId, foreign };
+    return { name, end, bytes: await readWhole(file, scratch), isDurable };
   } finally {
     await file.close();
   }
+}
+
+async function understand(
+  { damage }: RecoveryOptions,
+  { name, end: limit, ...fetched }: Fetched,
+  ceiling: number,
+): Promise<Loaded> {
+  if ('summary' in fetched) {
+    const { live, end, foreign } = fetched.summary;
+    const segment = new Segment(name, live, end, foreign.count);
+    return { found: 'summary', segment, nextId: live.next, foreign };
+  }
+  const { bytes, isDurable } = fetched;
+  const { contents, end, header, nextId, records, regions, ...scanned } = scanSegment(bytes, name, {
+    end: limit,
+    ceiling,
+  });
+  if (records === 0 && header.found === 'nothing') return { found: 'unused' };
+  const { foreign } = contents;
+  const segment = new Segment(name, contents.live, end, foreign.count);
+  for (const region of regions) await damage.setAside(segment, region.at, region.bytes);
+  const endsCleanly = scanned.endsCleanly && isDurable;
+  return { found: 'scanned', segment, contents, endsCleanly, nextId, foreign, fileBytes: bytes.length };
 }
 
 /**
@@ -289,9 +351,14 @@ async function reopen(
 }
 
 /** The segment takes no more records: its file is cut to size, and a summary left beside it. */
-async function finish(options: RecoveryOptions, segment: Segment, contents: Contents): Promise<void> {
+async function finish(
+  options: RecoveryOptions,
+  { segment, contents, fileBytes }: ScannedSegment,
+): Promise<void> {
   const summary = summaryOf(segment, contents);
-  const path = join(options.directory, segment.fileName);
-  await cutOff(options.files, path, segment.end + terminatorBytes).catch(() => undefined);
+  const bytes = segment.end + terminatorBytes;
+  if (fileBytes > bytes) {
+    await cutOff(options.files, join(options.directory, segment.fileName), bytes).catch(() => undefined);
+  }
   await saveSummary(options, segment.name, summary);
 }
