@@ -68,6 +68,8 @@ export async function outage({ agents: count = 100, minutes = 10, factor = 20 } 
   const accepted = (messageId: string) =>
     hub.record.of('telemetry').filter((each) => each.messageId === messageId);
   await hub.waitFor(() => accepted('before').length === count);
+  // Until they have heard so: what is under way when the hub goes would be sent again.
+  for (const { store } of agents) while (store.spool.stats().waiting.count > 0) await clock.sleep(1_000);
 
   await proxy.door('refuse');
   proxy.reset();
