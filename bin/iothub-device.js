@@ -1,4 +1,8 @@
 #!/usr/bin/env -S node --use-openssl-ca
-import { main } from '../dist/cli/main.js';
+'use strict';
+const { join } = require('node:path');
+const { runBundle } = require('./bundle.js');
 
-await main('iothub-device');
+runBundle(join(__dirname, '../dist/cli/iothub-device.cjs'), { remembers: process.argv[2] === 'send' }).main(
+  'iothub-device',
+);

@@ -1,4 +1,3 @@
 #!/usr/bin/env -S node --use-openssl-ca
-import { main } from '../dist/cli/main.js';
-
-await main('iothub-service');
+'use strict';
+import('../dist/cli/main.js').then(({ main }) => main('iothub-service'));

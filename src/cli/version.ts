@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 
+import { packageFile } from './package-file.js';
+
 /** The version of this package. */
 export function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  const text = readFileSync(packageFile('package.json'), 'utf8');
   return (JSON.parse(text) as { version: string }).version;
 }

@@ -2,6 +2,7 @@ import { pathToFileURL } from 'node:url';
 
 import { systemClock, type Clock } from '../clock.js';
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
+import { importFile } from '../import-file.js';
 import { anyOf } from '../signals.js';
 import {
   BadMessage,
@@ -58,7 +59,7 @@ export async function loadModule(
   url.searchParams.set('load', String(++loads));
   let loaded: { default?: unknown };
   try {
-    loaded = (await import(url.href)) as { default?: unknown };
+    loaded = (await importFile(url.href)) as { default?: unknown };
   } catch (cause) {
     throw new AgentError('config', `${file} cannot be loaded: ${errorText(cause)}`, {
       cause,

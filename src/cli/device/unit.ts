@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
+import { packageFile } from '../package-file.js';
 
 interface UnitFlags {
   config: string;
@@ -26,19 +26,15 @@ export function unitCommand(io: Io): Subcommand {
     .option('--socket', 'print the unit of its control socket instead: who may open it, by their group')
     .action(async ({ config, socket }: UnitFlags) => {
       if (socket === true) {
-        await io.stdout.write(await readFile(fromPackage('config/systemd/iothub-device.socket'), 'utf8'));
+        await io.stdout.write(await readFile(packageFile('config/systemd/iothub-device.socket'), 'utf8'));
         return;
       }
-      const template = await readFile(fromPackage('config/systemd/iothub-device.service'), 'utf8');
+      const template = await readFile(packageFile('config/systemd/iothub-device.service'), 'utf8');
       // The paths as they are here: what is on the PATH of this shell may not be on that of systemd.
-      const program = [process.execPath, '--use-openssl-ca', fromPackage('bin/iothub-device.js')];
+      const program = [process.execPath, '--use-openssl-ca', packageFile('bin/iothub-device.js')];
       const command = [...program, 'run', '--config', resolve(config)].map(quoted).join(' ');
       await io.stdout.write(template.replace(/^ExecStart=.*$/m, () => `ExecStart=${command}`));
     });
-}
-
-function fromPackage(path: string): string {
-  return fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 }
 
 /** As systemd.service(5) wants the words of a command line: quoted where needed, `%` and `$` doubled. */
