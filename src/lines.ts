@@ -1,4 +1,4 @@
-/** One line of input, without its end; `tooLong` when it was longer than the limit and its text was dropped. */
+/** One line of input, without its end; `tooLong` when it is longer than the limit and its text was dropped. */
 export interface Line {
   /** From 1. */
   number: number;
@@ -8,7 +8,7 @@ export interface Line {
 
 /**
  * Lines of a stream, read only as fast as they are taken. At most `limitBytes` of a line are ever held: a stream
- * that has no line breaks must not fill the memory.
+ * that has no line breaks must not fill the memory. One that is too long is told as soon as that is known.
  */
 export async function* readLines(chunks: AsyncIterable<Buffer>, limitBytes: number): AsyncGenerator<Line> {
   let number = 1;
@@ -18,34 +18,42 @@ export async function* readLines(chunks: AsyncIterable<Buffer>, limitBytes: numb
     for (let end = chunk.indexOf(lineFeed); end !== -1; end = chunk.indexOf(lineFeed, start)) {
       open.add(chunk.subarray(start, end));
       start = end + 1;
-      yield open.close(number++);
+      if (!open.isTold) yield open.close(number);
+      number++;
       open = new OpenLine(limitBytes);
     }
     open.add(chunk.subarray(start));
+    if (open.isTooLong && !open.isTold) yield open.close(number);
   }
-  if (!open.empty) yield open.close(number);
+  if (!open.isEmpty && !open.isTold) yield open.close(number);
 }
 
 /** A line whose end has not been seen. */
 class OpenLine {
   #parts: Buffer[] = [];
   #length = 0;
+  isTold = false;
 
   constructor(readonly limitBytes: number) {}
 
-  get empty(): boolean {
+  get isEmpty(): boolean {
     return this.#length === 0;
+  }
+
+  get isTooLong(): boolean {
+    return this.#length > this.limitBytes;
   }
 
   add(part: Buffer): void {
     if (part.length === 0) return;
     this.#length += part.length;
-    if (this.#length > this.limitBytes) this.#parts = [];
+    if (this.isTooLong) this.#parts = [];
     else this.#parts.push(part);
   }
 
   close(number: number): Line {
-    return { number, bytes: withoutReturn(this.#parts), tooLong: this.#length > this.limitBytes };
+    this.isTold = true;
+    return { number, bytes: withoutReturn(this.#parts), tooLong: this.isTooLong };
   }
 }
 

@@ -1,6 +1,6 @@
 import type { HubSession } from '../amqp/session.js';
 import type { DeliveredCommand } from '../amqp/command-link.js';
-import type { Dispatcher } from '../handlers/dispatch.js';
+import type { CommandDecision, Dispatcher } from '../handlers/dispatch.js';
 import type { Log } from '../log.js';
 import type { CommandOutcome } from '../model.js';
 import { aborted, anyOf } from '../signals.js';
@@ -13,7 +13,11 @@ import { aborted, anyOf } from '../signals.js';
 export async function serveCommands(
   { commands, over }: Pick<HubSession, 'commands' | 'over'>,
   dispatcher: Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'handle' | 'settled'>,
-  { stopping, log, onSettled }: { stopping: AbortSignal; log: Log; onSettled?: () => void },
+  {
+    stopping,
+    log,
+    onSettled,
+  }: { stopping: AbortSignal; log: Log; onSettled?: (decision: CommandDecision) => void },
 ): Promise<void> {
   const inHand = new Set<Promise<void>>();
   const topUp = () => {
@@ -29,7 +33,7 @@ export async function serveCommands(
       return;
     }
     log.debug('command settled', facts);
-    onSettled?.();
+    onSettled?.(decision);
     await dispatcher.settled(decision);
   };
 

@@ -6,7 +6,7 @@ import { anyOf } from '../signals.js';
 import { Spool, type Batch } from '../store/spool.js';
 import type { SpooledMessage } from '../store/spooled-message.js';
 import { sharesWith, type Fellows, type Outbox, type OutboxEntry } from './telemetry.js';
-import { pauseBounds, verdictOn, type Pause } from './verdict.js';
+import { pauseBounds, verdictOn, type Pause, type Verdict } from './verdict.js';
 
 interface SpoolEntry extends OutboxEntry {
   readonly message: SpooledMessage;
@@ -31,6 +31,8 @@ export interface SpoolOutboxOptions {
   log: Log;
   /** What an empty spool means: more may come (default), or that is all. */
   whenEmpty?: 'wait' | 'end';
+  /** Told what each answer of the hub means, and of how many bytes the message was. */
+  onVerdict?: (verdict: Verdict, bytes: number) => void;
   /** Default: `Math.random`. For tests. */
   random?: () => number;
 }
@@ -47,6 +49,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #random: () => number;
+  readonly #onVerdict: (verdict: Verdict, bytes: number) => void;
   #cursor = Spool.start;
   #nextPlace = 0;
   /** Read and not on their way, in the order of reading. */
@@ -63,12 +66,13 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   #news = new AbortController();
   readonly #whenEmpty: 'wait' | 'end';
 
-  constructor(spool: Spool, { clock, log, whenEmpty = 'wait', random = Math.random }: SpoolOutboxOptions) {
+  constructor(spool: Spool, { clock, log, whenEmpty = 'wait', ...options }: SpoolOutboxOptions) {
     this.#spool = spool;
     this.#clock = clock;
     this.#log = log;
     this.#whenEmpty = whenEmpty;
-    this.#random = random;
+    this.#random = options.random ?? Math.random;
+    this.#onVerdict = options.onVerdict ?? (() => undefined);
   }
 
   get flow(): Flow {
@@ -119,6 +123,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     entry.answers++;
     this.#out--;
     const verdict = verdictOn(outcome, entry.answers);
+    this.#onVerdict(verdict, entry.encoded.length);
     switch (verdict.verdict) {
       case 'done':
         this.#open();

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 
 import { commandsSchema, handlerSchema, inboxSchema } from './config-handlers-schema.js';
 import { hubSchema } from './config-hub.js';
-import { duration, size } from './config-values.js';
+import { duration, listenAddress, size } from './config-values.js';
 
 /**
  * The configuration file as people write it: names, types, defaults and the words that editors show. The JSON Schema
@@ -55,6 +55,15 @@ const log = v.strictObject({
   ),
 });
 
+const metrics = v.strictObject({
+  listen: v.optional(
+    listenAddress(
+      'Address and port of /metrics, /healthz and /readyz, as "127.0.0.1:9464"; "" for none. Nobody is asked who they are',
+    ),
+    '',
+  ),
+});
+
 const shutdown = v.strictObject({
   drain_timeout: v.optional(
     duration('How long running handlers may take to end when the agent stops', '0s', '10m'),
@@ -76,6 +85,10 @@ export const configSchema = v.strictObject({
   ),
   spool: v.optional(v.pipe(spool, v.description('Telemetry that waits for the hub')), {}),
   control: v.optional(v.pipe(control, v.description('How other programs speak to the agent')), {}),
+  metrics: v.optional(
+    v.pipe(metrics, v.description('HTTP for Prometheus, and whether the agent is well')),
+    {},
+  ),
   log: v.optional(
     v.pipe(log, v.description('What is said on standard error; flags and the environment win')),
     {},

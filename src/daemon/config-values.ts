@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+
 import * as v from 'valibot';
 
 import { parseDuration, parseSize } from '../units.js';
@@ -61,6 +63,21 @@ function quantity<T>(description: string, parse: (text: string) => T, form: stri
       }
     }),
   );
+}
+
+/** `HOST:PORT` with an address of this machine, `[::1]:9464` too. */
+export function listenAddress(description: string) {
+  const form = 'write an address and a port as "127.0.0.1:9464"';
+  const parse = (text: string) => {
+    if (text === '') return undefined;
+    const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? [];
+    const host = bracketed ?? plain;
+    const port = Number(digits);
+    const isAddress = host === 'localhost' || isIP(host ?? '') === (bracketed === undefined ? 4 : 6);
+    if (host === undefined || !isAddress || port > 65_535) throw new SyntaxError(form);
+    return { host, port };
+  };
+  return quantity(description, parse, form);
 }
 
 /** How many, from `least` to `most`. */

@@ -8,6 +8,7 @@ import type { LogLevel } from '../log.js';
 import type { SpoolOptions } from '../store/spool.js';
 import { handlingConfig, type HandlingConfig, handlingProblems } from './config-handlers.js';
 import { hubConfig, hubProblems, type HubConfig } from './config-hub.js';
+import type { ListenAddress } from './metrics-listener.js';
 import {
   jsonErrorOffset,
   jsonPositions,
@@ -26,6 +27,8 @@ export interface AgentConfig extends HandlingConfig {
   spool: { directory: string | undefined } & Pick<SpoolOptions, 'maximumBytes' | 'maximumAgeMs' | 'whenFull'>;
   /** A path; "": none; undefined: where sockets belong. */
   control: { socket: string | undefined };
+  /** Undefined: nowhere. */
+  metrics: { listen: ListenAddress | undefined };
   log: { level: LogLevel; format: 'auto' | 'text' | 'json' | 'journal' };
   shutdown: { drainTimeoutMs: number };
 }
@@ -155,7 +158,7 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
 }
 
 function agentConfig(file: ConfigFile, folder: string): AgentConfig {
-  const { hub, spool, control, log, shutdown } = file;
+  const { hub, spool, control, metrics, log, shutdown } = file;
   return {
     hub: hubConfig(hub, folder),
     ...handlingConfig(file, folder),
@@ -166,6 +169,7 @@ function agentConfig(file: ConfigFile, folder: string): AgentConfig {
       whenFull: spool.when_full,
     },
     control: { socket: control.socket ? resolve(folder, control.socket) : control.socket },
+    metrics,
     log,
     shutdown: { drainTimeoutMs: shutdown.drain_timeout },
   };

@@ -4,7 +4,7 @@ import type { Inbox } from '../store/inbox.js';
 import type { Spool } from '../store/spool.js';
 import { anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
-import { answer, type Route } from './control.js';
+import { answer, type Route } from './http-server.js';
 import type { Reloaded } from './reload.js';
 import { type AgentStatus, spoolStatus } from './status.js';
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Inbox } from '../store/inbox.js';
 import type { Spool } from '../store/spool.js';
-import type { Routes } from './control.js';
+import type { Routes } from './http-server.js';
 import { drainRoute, inboxRoute, reloadRoute, spoolRoute, statusRoute } from './control-queries.js';
 import { telemetryRoute, type TelemetryDoor } from './control-telemetry.js';
 import type { Reloaded } from './reload.js';

@@ -19,7 +19,7 @@ import { messageBytes } from '../message-size.js';
 import { hubLimits, type Properties, type TelemetryMessage } from '../model.js';
 import { aborted, anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
-import { answer, type Exchange, type Route, statusOf } from './control.js';
+import { answer, type Exchange, readWithinMs, type Route, statusOf } from './http-server.js';
 import { failedAnswer, rejectedAnswer, type TelemetryAnswer } from './control-answer.js';
 
 /** What the agent does with telemetry that it is handed. */
@@ -93,6 +93,7 @@ const window = { count: 1_000, bytes: 1024 * 1024 };
 
 async function takeStream({ request, response, over }: Exchange, taking: Taking): Promise<void> {
   const { door } = taking;
+  welcomeBody(request, response);
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   response.flushHeaders();
   using ended = anyOf(over, door.stopping);
@@ -199,18 +200,24 @@ async function readBody(
 ): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
+  // Before any of it is read, when the client says how long it is.
+  if (Number(request.headers['content-length']) > hubLimits.telemetryBytes) {
+    throw tooLarge(hubLimits.telemetryBytes);
+  }
+  welcomeBody(request, response);
   using signal = anyOf(over, AbortSignal.timeout(bodyWithinMs));
-  const input = chunksUntil(request, signal);
-  for await (const chunk of input) {
+  for await (const chunk of chunksUntil(request, signal)) {
     length += chunk.length;
-    if (length > hubLimits.telemetryBytes) {
-      response.setHeader('connection', 'close');
-      throw tooLarge(hubLimits.telemetryBytes);
-    }
+    if (length > hubLimits.telemetryBytes) throw tooLarge(hubLimits.telemetryBytes);
     parts.push(chunk);
   }
   if (signal.aborted) throw new AgentError('data', `the body did not come within ${bodyWithinMs / 1000} s`);
   return Buffer.concat(parts);
+}
+
+/** For a client that asked first. */
+function welcomeBody(request: IncomingMessage, response: ServerResponse): void {
+  if (request.headers.expect !== undefined) response.writeContinue();
 }
 
 /**
@@ -241,8 +248,16 @@ function moved(request: IncomingMessage, signal: AbortSignal): Promise<void> {
 }
 
 async function writeLine(response: ServerResponse, line: TelemetryAnswer, over: AbortSignal): Promise<void> {
-  if (response.destroyed) return;
-  if (!response.write(`${JSON.stringify(line)}\n`)) await once(response, 'drain', { signal: over });
+  if (response.destroyed || response.write(`${JSON.stringify(line)}\n`)) return;
+  // A client that does not read what it is told is let go, and with that `over` is aborted.
+  const timer = setTimeout(() => {
+    response.destroy();
+  }, readWithinMs);
+  try {
+    await once(response, 'drain', { signal: over });
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function formOf(body: Buffer): Envelope['form'] {

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 
 import type { Log } from '../log.js';
+import type { Progress } from './progress.js';
 
 /**
  * What systemd is told of a unit with `Type=notify` (sd_notify(3)): readiness, a status line, the watchdog.
@@ -75,13 +76,24 @@ function oneLine(assignment: string): string {
 }
 
 /**
- * Feeds the watchdog as long as `healthy` says that work progresses, three times as often as systemd looks. A timer
+ * Feeds the watchdog as long as no part of the agent is stuck, three times as often as systemd looks. A timer
  * alone would go on while the work is stuck.
  */
-export function feedWatchdog({ notify, watchdogMs }: Notifier, healthy: () => boolean): Disposable {
+export function feedWatchdog(
+  { notify, watchdogMs }: Notifier,
+  progress: Pick<Progress, 'stuck'>,
+  log: Log,
+): Disposable {
   if (watchdogMs === undefined) return { [Symbol.dispose]: () => undefined };
+  let wasStuck = '';
   const timer = setInterval(() => {
-    if (healthy()) void notify('WATCHDOG=1');
+    const stuck = progress.stuck.join(', ');
+    if (stuck === '') void notify('WATCHDOG=1');
+    else if (stuck !== wasStuck) {
+      log.error('the agent does not get on, and the watchdog is not fed', { stuck });
+      void notify(`STATUS=STUCK: ${stuck}`);
+    }
+    wasStuck = stuck;
   }, watchdogMs / 3);
   return {
     [Symbol.dispose]: () => {

@@ -24,6 +24,8 @@ export interface ReloadOptions {
    */
   apply: (config: AgentConfig) => Promise<readonly string[]>;
   log: Log;
+  /** Told of each reload whether the file was taken. */
+  onReloaded: (isTaken: boolean) => void;
 }
 
 /**
@@ -47,7 +49,13 @@ const live = new Set([
  * Reads the configuration again, all or nothing: a file with a mistake is refused whole, and the agent goes on with
  * what it has. The function rejects with why; it is logged as well, because a signal has nobody to tell.
  */
-export function createReload({ current, read, apply, log }: ReloadOptions): () => Promise<Reloaded> {
+export function createReload({
+  current,
+  read,
+  apply,
+  log,
+  onReloaded,
+}: ReloadOptions): () => Promise<Reloaded> {
   // What keys that need a restart are compared with: what is in force.
   let inForce = current.values;
   let running: Promise<unknown> = Promise.resolve();
@@ -64,8 +72,10 @@ export function createReload({ current, read, apply, log }: ReloadOptions): () =
         changed: changed.join(', ') || 'nothing',
         ...(needsRestart.length > 0 && { needsRestart: needsRestart.join(', ') }),
       });
+      onReloaded(true);
       return { changed, needsRestart };
     } catch (error) {
+      onReloaded(false);
       log.error('the configuration is refused; the former stays in force', { error });
       if (error instanceof AgentError) throw error;
       throw new AgentError('bug', 'the configuration could not be read again', { cause: error });

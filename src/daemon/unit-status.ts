@@ -41,11 +41,6 @@ export class UnitStatus implements Disposable {
     else this.#tellSoon();
   }
 
-  /** Whether the agent's loop gets on; being offline is no illness. */
-  get isProgressing(): boolean {
-    return this.#state === undefined || isProgressing(this.#state, this.#clock.now());
-  }
-
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
   }
@@ -62,23 +57,6 @@ export class UnitStatus implements Disposable {
 
   #line(): string {
     return this.#state === undefined ? 'starting' : statusLine(this.#state, this.#facts(), this.#clock.now());
-  }
-}
-
-/** Far beyond the deadline of a connection attempt, and what a wait may be late by. */
-const stuckAfterMs = 120_000;
-
-/** Whether a state has not lasted longer than it can. `now` is milliseconds since the epoch. */
-export function isProgressing(state: AgentState, now: number): boolean {
-  switch (state.state) {
-    case 'connecting':
-      return now - state.since < stuckAfterMs;
-    case 'waiting':
-      return now - state.until < stuckAfterMs;
-    case 'online':
-    case 'draining':
-    case 'stopped':
-      return true;
   }
 }
 

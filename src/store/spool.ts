@@ -144,6 +144,11 @@ export class Spool {
     this.#limits = limitsOf(limits);
   }
 
+  /** What waiting messages may take on disk. */
+  get maximumBytes(): number {
+    return this.#limits.maximumBytes;
+  }
+
   static async open(log: DurableLog, options: SpoolOptions = {}): Promise<Spool> {
     return new Spool(log, await DropAccount.open(log), options);
   }

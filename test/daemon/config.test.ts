@@ -61,6 +61,7 @@ test('an empty file is a complete configuration', () => {
       whenFull: 'reject',
     },
     control: { socket: undefined },
+    metrics: { listen: undefined },
     log: { level: 'info', format: 'auto' },
     shutdown: { drainTimeoutMs: 20_000 },
   });

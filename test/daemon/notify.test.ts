@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';
 
 import { createNotifier, feedWatchdog } from '../../src/daemon/notify.js';
+import type { Part } from '../../src/daemon/progress.js';
 import { silentLog, type Log } from '../../src/log.js';
 import { Folder, ToolProcess } from '../cli/tool.js';
 
@@ -67,12 +68,12 @@ describe.skipIf(!hasNotify)('systemd-notify', () => {
     const env = { NOTIFY_SOCKET: systemd.path, WATCHDOG_USEC: '150000' };
     const notifier = createNotifier(env, silentLog);
     expect(notifier.watchdogMs).toBe(150);
-    let healthy = true;
-    using _watchdog = feedWatchdog(notifier, () => healthy);
+    const progress: { stuck: Part[] } = { stuck: [] };
+    using _watchdog = feedWatchdog(notifier, progress, silentLog);
     await vi.waitFor(() => {
       expect(systemd.heard().length).toBeGreaterThanOrEqual(2);
     });
-    healthy = false;
+    progress.stuck = ['store'];
     await notifier.notify('STATUS=stuck');
     const heardThen = systemd.heard().length;
     await notifier.notify('STATUS=still stuck');

@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 
 import type { AgentState } from '../../src/agent/state.js';
-import { isProgressing, statusLine, UnitStatus } from '../../src/daemon/unit-status.js';
+import { statusLine, UnitStatus } from '../../src/daemon/unit-status.js';
 import { AgentError } from '../../src/errors.js';
 import { fastClock } from '../agent/clock.js';
 
@@ -23,18 +23,6 @@ test.each<[AgentState, string]>([
   [{ state: 'draining', since: now }, 'stopping: finishing what was begun; 2 messages kept'],
 ])('%j reads well', (state, line) => {
   expect(statusLine(state, { device: 'dev1', waiting: 2 }, now)).toBe(line);
-});
-
-test('an attempt and a wait that last far too long are no progress; being offline or online for long is', () => {
-  const long = now + 200_000;
-  expect(isProgressing({ state: 'connecting', since: now, attempt: 1 }, long)).toBe(false);
-  expect(isProgressing({ state: 'waiting', since: now, until: now, attempt: 1, error: offline }, long)).toBe(
-    false,
-  );
-  expect(isProgressing({ state: 'waiting', since: now, until: long, attempt: 9, error: offline }, long)).toBe(
-    true,
-  );
-  expect(isProgressing({ state: 'online', since: now }, now + 1e10)).toBe(true);
 });
 
 test('systemd hears the first state at once and then the latest every five seconds; stopping at once', async () => {

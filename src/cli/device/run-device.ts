@@ -16,7 +16,10 @@ import { openControl } from '../../daemon/control.js';
 import { controlRoutes } from '../../daemon/control-routes.js';
 import type { ControlPlace } from '../../daemon/control-socket.js';
 import type { TelemetryDoor } from '../../daemon/control-telemetry.js';
+import { measured, silentMeter, type Meter } from '../../daemon/meter.js';
+import { openMetricsListener } from '../../daemon/metrics-listener.js';
 import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
+import { Progress } from '../../daemon/progress.js';
 import { createReload, type ReloadOptions } from '../../daemon/reload.js';
 import { refuseHandlers } from '../../daemon/reload-handlers.js';
 import { StatusBoard } from '../../daemon/status.js';
@@ -30,6 +33,8 @@ import type { Log } from '../../log.js';
 import { messageBytes } from '../../message-size.js';
 import { hubLimits, type CommandOutcome, type CommandReply, type TelemetryMessage } from '../../model.js';
 import type { CommandFacts } from '../../store/ledger.js';
+import { diskFiles } from '../../store/log/files.js';
+import { watchedFiles } from '../../store/log/watched-files.js';
 import type { Spool } from '../../store/spool.js';
 import { openStore, type StoreOptions } from '../../store/store.js';
 import type { Io } from '../io.js';
@@ -46,7 +51,7 @@ export interface RunJob {
   control: ControlPlace | undefined;
   config: AgentConfig;
   /** How the configuration is read again; absent: there is no file. */
-  reload: Omit<ReloadOptions, 'log'> | undefined;
+  reload: Omit<ReloadOptions, 'log' | 'onReloaded'> | undefined;
 }
 
 export interface MadeHandlers {
@@ -55,6 +60,8 @@ export interface MadeHandlers {
   refused: readonly { name: string; reason: string }[];
 }
 
+/** How long the disk may take for one call where no watchdog says it. */
+const defaultStuckAfterMs = 60_000;
 /** Messages that may be unanswered at once: with batches, a few transfers. */
 const telemetryWindow = 1_000;
 
@@ -64,15 +71,28 @@ const telemetryWindow = 1_000;
  */
 export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<void> {
   const { log, clock } = hub;
+  const { listen } = job.config.metrics;
+  const metrics = listen && (await import('../../daemon/metrics.js')).createMetrics();
+  const meter: Meter = metrics ?? silentMeter;
+  const notifier = createNotifier(io.env, log);
+  const progress = new Progress(clock, {
+    storeStuckAfterMs: notifier.watchdogMs ?? defaultStuckAfterMs,
+    onSynced: meter.synced,
+  });
   await using store = await openStore({
     ...job.store,
+    files: watchedFiles(diskFiles, progress.disk),
     ledger: { replyMessage: (...facts) => replyOf(hub, ...facts), retainMs: job.dedupeMs },
     log,
     clock,
   });
-  const keep = keeperOf(hub, store.spool);
+  const keep = keeperOf(hub, store.spool, meter);
   const surroundings = { log, clock, send: senderOf(keep) };
-  const made = await job.makeHandlers(job.config, surroundings);
+  const makeHandlers = async (config: AgentConfig): Promise<MadeHandlers> => {
+    const { handlers: bare, refused } = await job.makeHandlers(config, surroundings);
+    return { handlers: measured(bare, meter, clock), refused };
+  };
+  const made = await makeHandlers(job.config);
   for (const { name, reason } of made.refused) log.error('a handler is refused', { handler: name, reason });
   let { handlers } = made;
   const { ledger, inbox } = store;
@@ -89,14 +109,13 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     ...(served.has('method') ? [(session: HubSession) => serveMethods(session, dispatcher, serving)] : []),
     ...(served.has('twin') ? [(session: HubSession) => twin.serve(session)] : []),
   ];
-  const outbox = new SpoolOutbox(store.spool, { clock, log });
-  const notifier = createNotifier(io.env, log);
+  const outbox = new SpoolOutbox(store.spool, { clock, log, onVerdict: meter.answered });
   const { deviceId } = hub.identity;
   using unit = new UnitStatus(notifier, clock, () => ({
     device: deviceId,
     waiting: store.spool.stats().waiting.count,
   }));
-  using _watchdog = feedWatchdog(notifier, () => unit.isProgressing);
+  using _watchdog = feedWatchdog(notifier, progress, log);
   const board = new StatusBoard({
     identity: hub.identity,
     version: version(),
@@ -116,7 +135,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     stopping: io.stop,
   };
   const apply = async (config: AgentConfig): Promise<string[]> => {
-    const next = await job.makeHandlers(config, surroundings);
+    const next = await makeHandlers(config);
     await refuseHandlers(next.handlers, next.refused);
     ({ handlers } = next);
     dispatcher.replaceHandlers(handlers);
@@ -126,10 +145,27 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     const kinds = new Set(next.handlers.map(({ on }) => on));
     return [...kinds].filter((on) => !served.has(on)).map((on) => `the first handler with on = "${on}"`);
   };
-  const reload = job.reload && createReload({ ...job.reload, apply, log });
+  const reload = job.reload && createReload({ ...job.reload, apply, log, onReloaded: meter.reloaded });
   using _hangUp = reload && io.onHangUp(() => void reload().catch(() => undefined));
   const routes = controlRoutes({ board, telemetry, spool: store.spool, inbox, clock, reload });
   await using _control = job.control === undefined ? undefined : await openControl(job.control, routes, log);
+  await using _metrics =
+    listen &&
+    metrics &&
+    (await openMetricsListener(
+      listen,
+      {
+        metrics,
+        progress,
+        board,
+        stopping: io.stop,
+        status: () => board.status(),
+        store: () => store.stats(),
+        slots: () => ({ all: dispatcher.concurrency, free: dispatcher.freeSlots }),
+        spoolLimitBytes: () => store.spool.maximumBytes,
+      },
+      log,
+    ));
   const say = stateLog(log, deviceId);
   void unit.ready();
   let drained: Promise<void> | undefined;
@@ -139,11 +175,18 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   await runAgent({
     open: (signal) => hub.open(['telemetry', 'commands'], signal),
     work: (session, { stopping, healthy }) =>
-      renewTokensDuring(session, hub, () =>
+      renewTokensDuring(session, { ...hub, onRenewal: meter.renewed }, () =>
         allEnded([
           untilCertificateRenewed(session, hub.certificate, stopping, (until) =>
             allEnded([
-              serveCommands(session, dispatcher, { stopping: until, log, onSettled: healthy }),
+              serveCommands(session, dispatcher, {
+                stopping: until,
+                log,
+                onSettled: (decision) => {
+                  meter.settled(decision);
+                  healthy();
+                },
+              }),
               pumpTelemetry(session, outbox, {
                 window: telemetryWindow,
                 batches: true,
@@ -163,6 +206,8 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     onState: (state) => {
       say(state);
       board.moved(state);
+      progress.moved(state);
+      meter.moved(state);
       unit.moved(state);
     },
   });
@@ -193,13 +238,18 @@ function replyOf(hub: DeviceHub, command: CommandFacts, ...said: [CommandOutcome
 }
 
 /** Puts telemetry into the spool: it resolves to what the spool calls it when it is on disk. */
-function keeperOf(hub: DeviceHub, spool: Spool): (message: TelemetryMessage) => Promise<number> {
+function keeperOf(
+  hub: DeviceHub,
+  spool: Spool,
+  meter: Pick<Meter, 'kept'>,
+): (message: TelemetryMessage) => Promise<number> {
   const { deviceId, moduleId } = hub.identity;
   return async (message) => {
     const { messageId } = message;
     const { ids } = await spool.append([{ deviceId, moduleId, messageId, encoded: hub.encode(message) }]);
     const [id] = ids;
     if (id === undefined) throw new AgentError('try-again', 'the spool is full: dropped as the newest');
+    meter.kept();
     return id;
   };
 }
