@@ -8,12 +8,30 @@ export interface HelpTopic {
 }
 
 export const helpTopics: readonly HelpTopic[] = [
+  { name: 'configuration', page: () => config },
   { name: 'environment', page: environment },
   { name: 'exit-codes', page: exitCodesPage },
   { name: 'handlers', page: () => handlers },
   { name: 'ndjson', page: () => ndjson },
   { name: 'times', page: () => times },
 ];
+
+const config = `A configuration is TOML, or JSON if its name ends in .json. "iothub-device config init" writes one with every key, its
+default and what it means; "config check" says what is wrong in one, "config show --origin" what holds and why.
+
+The first of these that is there is read, unless --config FILE (or $IOTHUB_DEVICE_CONFIG) names one or --no-config is given:
+
+  $XDG_CONFIG_HOME/iothub-device/config.toml    without the variable, ~/.config/iothub-device/config.toml
+  $CONFIGURATION_DIRECTORY/config.toml          which systemd sets
+  /etc/iothub-device/config.toml
+
+Then come the files conf.d/*.toml and *.json beside it, in the order of their names: handlers are added, of any other key
+the last file counts. A path in a file is relative to that file. For one run, a flag wins over its variable in the
+environment, a variable over the files, and these over the default.
+
+A secret is { credential = "NAME" } (systemd), { file = "PATH" }, { env = "NAME" } or, in a file for its owner only, the
+text itself. Nothing in a file is replaced by variables.
+`;
 
 function exitCodesPage(): string {
   const rows = Object.entries(exitCodes).map(

@@ -5,7 +5,7 @@ import { defaultTimeoutMs, type HandlerRules, type InboxRules, type Order } from
 import type { EventKind } from '../handlers/contract.js';
 import type { Match } from '../handlers/route.js';
 import { formatDuration } from '../units.js';
-import type { Problem } from './config-positions.js';
+import type { Path, Problem } from './config-positions.js';
 import type { ConfigFile } from './config-schema.js';
 import type { GrowingDelay } from './config-values.js';
 
@@ -50,7 +50,7 @@ export type HandlerConfigRules = HandlerRules & { on: EventKind; match: Match; t
 /** With an inbox nobody waits, so a job may take its time. */
 const inboxTimeoutMs = 3_600_000;
 
-export function handlingConfig(file: ConfigFile, folder: string): HandlingConfig {
+export function handlingConfig(file: ConfigFile, folder: (path: Path) => string): HandlingConfig {
   const { commands, inbox, handlers } = file;
   const paths = typeof commands.handlers_dir === 'string' ? [commands.handlers_dir] : commands.handlers_dir;
   const plain = { settle: undefined, max_attempts: undefined, max_age: undefined };
@@ -72,9 +72,9 @@ export function handlingConfig(file: ConfigFile, folder: string): HandlingConfig
       maximumWaiting: inbox.max_waiting,
       maximumDead: inbox.max_dead,
     },
-    handlers: handlers.map((handler) => handlerConfig(handler, file, folder)),
+    handlers: handlers.map((handler, at) => handlerConfig(handler, file, folder(['handlers', at]))),
     handlerDirectories: {
-      paths: paths.map((path) => resolve(folder, path)),
+      paths: paths.map((path) => resolve(folder(['commands', 'handlers_dir']), path)),
       rules: { command: rules('command'), method: rules('method'), twin: rules('twin') },
     },
   };

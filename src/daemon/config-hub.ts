@@ -58,24 +58,33 @@ export const hubSchema = v.strictObject({
 
 type HubFile = v.InferOutput<typeof hubSchema>;
 
-export function hubConfig(hub: HubFile, folder: string): HubConfig {
-  const path = (file: string | undefined) => (file === undefined ? undefined : resolve(folder, file));
+/** `folder` is where paths of a key are relative to. */
+export function hubConfig(hub: HubFile, folder: (key: keyof HubFile) => string): HubConfig {
   return {
     connectionString:
-      hub.connection_string === undefined ? undefined : secretSource(hub.connection_string, folder),
+      hub.connection_string === undefined
+        ? undefined
+        : secretSource(hub.connection_string, folder('connection_string')),
     host: hub.host,
     deviceId: hub.device_id,
     moduleId: hub.module_id,
-    certificate: hub.x509 && {
-      file: resolve(folder, hub.x509.cert),
-      key: hub.x509.key === undefined ? undefined : secretFileSource(hub.x509.key, folder),
-      passphrase: hub.x509.passphrase === undefined ? undefined : secretSource(hub.x509.passphrase, folder),
-      warnBeforeMs: hub.x509.warn_before,
-    },
+    certificate: hub.x509 && certificateConfig(hub.x509, folder('x509')),
     gatewayHost: hub.gateway_host,
-    ca: path(hub.ca),
+    ca: hub.ca === undefined ? undefined : resolve(folder('ca'), hub.ca),
     tokenTtlMs: hub.token_ttl,
     idleTimeoutMs: hub.idle_timeout,
+  };
+}
+
+function certificateConfig(
+  { cert, key, passphrase, warn_before }: NonNullable<HubFile['x509']>,
+  folder: string,
+): CertificateConfig {
+  return {
+    file: resolve(folder, cert),
+    key: key === undefined ? undefined : secretFileSource(key, folder),
+    passphrase: passphrase === undefined ? undefined : secretSource(passphrase, folder),
+    warnBeforeMs: warn_before,
   };
 }
 

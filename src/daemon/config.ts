@@ -1,13 +1,26 @@
-import { dirname, resolve } from 'node:path';
-import { parse as parseToml, TomlError } from 'smol-toml';
+import { resolve } from 'node:path';
 import * as v from 'valibot';
 
 import { didYouMean } from '../did-you-mean.js';
-import { AgentError } from '../errors.js';
 import type { LogLevel } from '../log.js';
 import type { SpoolOptions } from '../store/spool.js';
+import {
+  ConfigError,
+  type ConfigText,
+  folderOf,
+  keyText,
+  merge,
+  type Merged,
+  type Place,
+  placed,
+  type PlacedProblem,
+  placeOf,
+  readSource,
+  type Source,
+} from './config-document.js';
 import { handlingConfig, type HandlingConfig, handlingProblems } from './config-handlers.js';
 import { hubConfig, hubProblems, type HubConfig } from './config-hub.js';
+<<<<<<< Updated upstream
 import type { ListenAddress } from './metrics-listener.js';
 import {
   jsonErrorOffset,
@@ -18,6 +31,9 @@ import {
   type Problem,
   tomlPositions,
 } from './config-positions.js';
+=======
+import type { Path, Problem } from './config-positions.js';
+>>>>>>> Stashed changes
 import { type ConfigFile, configSchema } from './config-schema.js';
 
 /** What the agent is told to do: the configuration file, read, checked and with every default in place. */
@@ -35,91 +51,70 @@ export interface AgentConfig extends HandlingConfig {
 
 /**
  * Reads a configuration: TOML, or JSON when the file is called so. Paths in it are relative to `file`.
- * @throws AgentError `config` with every problem, each as `file:line:column: key: what`
+ * @throws ConfigError with every problem, each as `file:line:column: key: what`
  */
 export function parseConfig(text: string, file: string): AgentConfig {
-  return parseConfigFile(text, file).config;
+  return parseConfigFiles([{ file, text }]).config;
 }
 
-/** A configuration, and the file that it came from. */
+/** A configuration, and the files that it came from. */
 export interface ParsedConfig {
   config: AgentConfig;
   /** Every key of the file's language, with its value or its default. It may hold a key: not to be printed. */
   values: ConfigFile;
-  /** What the file says, as it says it. */
-  document: unknown;
-  /** Where in the file a key stands, `file:line`. */
-  placeOf: (path: Path) => string;
+  /** What the files say, as they say it. It may hold a key too. */
+  document: Record<string, unknown>;
+  /** In the order in which they were read. */
+  files: readonly string[];
+  /** Where the value of a key stands; undefined: in no file. */
+  placeOf: (path: Path) => Place | undefined;
 }
 
-/** As `parseConfig`, with what is known of the file. */
-export function parseConfigFile(text: string, file: string): ParsedConfig {
-  const { document, scan } = file.endsWith('.json') ? readJson(text, file) : readToml(text, file);
-  const checked = v.safeParse(configSchema, document);
-  const problems = [...unknownKeys(configSchema, document, []), ...(checked.issues ?? []).flatMap(problemOf)];
-  if (!checked.success || problems.length > 0) throw failure(problems, { text, file, scan });
-  const crossed = [...hubProblems(checked.output), ...handlingProblems(checked.output)];
-  if (crossed.length > 0) throw failure(crossed, { text, file, scan });
-  const positions = scan(text);
+/** Reads a configuration and its drop-ins, in their order; no file gives the defaults. Otherwise as `parseConfig`. */
+export function parseConfigFiles(texts: readonly ConfigText[]): ParsedConfig {
+  const sources = texts.map(readSource);
+  const problems = sources.flatMap((source) => placed(source, schemaProblems(source)));
+  if (problems.length > 0) throw new ConfigError(problems);
+  const merged = merge(sources);
+  const values = v.parse(configSchema, merged.document);
+  const crossed = [...hubProblems(values), ...handlingProblems(values)];
+  if (crossed.length > 0) throw new ConfigError(placedIn(merged, crossed));
   return {
-    config: agentConfig(checked.output, dirname(file)),
-    values: checked.output,
-    document,
-    placeOf: (path) => `${file}:${String(lineAndColumn(text, positions(path)).line)}`,
+    config: agentConfig(values, (path) => folderOf(merged, path)),
+    values,
+    document: merged.document,
+    files: texts.map(({ file }) => file),
+    placeOf: (path) => placeOf(merged, path),
   };
 }
 
-interface Document {
-  text: string;
-  file: string;
-  scan: (text: string) => Positions;
+function schemaProblems({ document }: Source): Problem[] {
+  const { issues = [] } = v.safeParse(configSchema, document);
+  const problems = [...unknownKeys(configSchema, document, []), ...issues.flatMap(problemOf)];
+  return problems.length > 0 || saysSomething(document) ? problems : [saysNothing];
 }
 
-function readToml(text: string, file: string): { document: unknown; scan: Document['scan'] } {
-  try {
-    return { document: parseToml(text), scan: tomlPositions };
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const [what = ''] = error.message.replace(/^Invalid TOML document: /, '').split('\n');
-    throw syntaxError(file, error, what);
-  }
+/**
+ * Taken as the defaults, such a file would take all handlers from an agent that reads its configuration again just when
+ * another program has begun to write it; and a command that nobody handles is rejected for good.
+ */
+const saysNothing: Problem = {
+  path: [],
+  what: 'nothing is set in this file; is it still being written? For the defaults alone use --no-config',
+};
+
+function saysSomething(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  return Object.entries(value).some(([key, inner]) => key !== '$schema' && saysSomething(inner));
 }
 
-function readJson(text: string, file: string): { document: unknown; scan: Document['scan'] } {
-  try {
-    return { document: JSON.parse(text) as unknown, scan: jsonPositions };
-  } catch {
-    // The text of the error would quote the document, which may hold a key.
-    throw syntaxError(file, lineAndColumn(text, jsonErrorOffset(text)), 'this is not JSON');
-  }
-}
-
-function syntaxError(
-  file: string,
-  { line, column }: { line: number; column: number },
-  what: string,
-): AgentError {
-  return new AgentError('config', `${file}:${String(line)}:${String(column)}: ${what}`);
-}
-
-function failure(problems: Problem[], { text, file, scan }: Document): AgentError {
-  const positions = scan(text);
-  const found = problems
-    .map(({ path, what }) => ({ offset: positions(path), path, what }))
-    .sort((a, b) => a.offset - b.offset)
-    .map(({ offset, path, what }) => {
-      const { line, column } = lineAndColumn(text, offset);
-      return `${file}:${String(line)}:${String(column)}: ${pathText(path)}: ${what}`;
-    });
-  const [only] = found;
-  if (found.length === 1 && only !== undefined) return new AgentError('config', only);
-  return new AgentError('config', `${file} has ${String(found.length)} problems`, { hint: found.join('\n') });
-}
-
-function pathText(path: Path): string {
-  return path
-    .map((part, at) => (typeof part === 'number' ? `[${String(part + 1)}]` : at === 0 ? part : `.${part}`))
-    .join('');
+/** Problems that only show when files are put together. */
+function placedIn(merged: Merged, problems: readonly Problem[]): PlacedProblem[] {
+  return problems.flatMap(({ path, what }) => {
+    const key = keyText(path);
+    const found = merged.sourceOf(path);
+    return found ? placed(found.source, [{ path: found.path, what }]).map((one) => ({ ...one, key })) : [];
+  });
 }
 
 /** What all of valibot's schemas have that can hold a key. */
@@ -135,7 +130,9 @@ function unknownKeys(schema: AnySchema, value: unknown, path: Path): Problem[] {
   const { entries, item, wrapped } = schema;
   if (wrapped) return unknownKeys(wrapped, value, path);
   if (item && Array.isArray(value)) return value.flatMap((one, at) => unknownKeys(item, one, [...path, at]));
-  if (!entries || typeof value !== 'object' || value === null || Array.isArray(value)) return [];
+  if (!entries || typeof value !== 'object' || value === null) return [];
+  // To valibot a list is an object whose keys are numbers.
+  if (Array.isArray(value)) return [{ path, what: 'write a table' }];
   return Object.entries(value).flatMap(([key, inner]) => {
     const known = Object.hasOwn(entries, key) ? entries[key] : undefined;
     if (known) return unknownKeys(known, inner, [...path, key]);
@@ -157,19 +154,31 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
   return [{ path, what: issue.expected === 'Object' ? 'write a table' : 'it is missing' }];
 }
 
+<<<<<<< Updated upstream
 function agentConfig(file: ConfigFile, folder: string): AgentConfig {
   const { hub, spool, control, metrics, log, shutdown } = file;
+=======
+/** `folder` is where paths of a key are relative to: each file may be elsewhere. */
+function agentConfig(file: ConfigFile, folder: (path: Path) => string): AgentConfig {
+  const { spool, control, log, shutdown } = file;
+  const pathAt = (section: 'spool' | 'control', key: string, path: string | undefined) =>
+    path ? resolve(folder([section, key]), path) : path;
+>>>>>>> Stashed changes
   return {
-    hub: hubConfig(hub, folder),
+    hub: hubConfig(file.hub, (key) => folder(['hub', key])),
     ...handlingConfig(file, folder),
     spool: {
-      directory: spool.directory === undefined ? undefined : resolve(folder, spool.directory),
+      directory: pathAt('spool', 'directory', spool.directory),
       maximumBytes: spool.max_size,
       maximumAgeMs: spool.max_age,
       whenFull: spool.when_full,
     },
+<<<<<<< Updated upstream
     control: { socket: control.socket ? resolve(folder, control.socket) : control.socket },
     metrics,
+=======
+    control: { socket: pathAt('control', 'socket', control.socket) },
+>>>>>>> Stashed changes
     log,
     shutdown: { drainTimeoutMs: shutdown.drain_timeout },
   };

@@ -55,7 +55,7 @@ test('finds the agent of a user without knowing its key, in the runtime director
   await using it = await startAgent();
   it.agent.kill('SIGTERM');
   await it.agent.ended();
-  await it.folder.write('agent.toml', '');
+  await it.folder.write('agent.toml', 'log.level = "info"');
   const env = { XDG_RUNTIME_DIR: it.folder.path };
   await using agent = new ToolProcess('iothub-device', ['run'], { env: { ...it.env, ...env } });
   await agent.says(/info +online/);

@@ -35,7 +35,8 @@ export class ToolProcess implements AsyncDisposable {
     const { PATH = '', HOME = '' } = process.env;
     this.#child = spawn(process.execPath, ['--use-openssl-ca', file, ...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      env: { PATH, HOME, ...env },
+      // Whoever runs the tests may have a configuration.
+      env: { PATH, HOME, XDG_CONFIG_HOME: '/nonexistent', ...env },
       ...(cwd === undefined ? {} : { cwd }),
     });
     // A command that ends without reading its input is none of the test's business.

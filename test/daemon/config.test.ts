@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { stringify } from 'smol-toml';
 import { expect, test } from 'vitest';
 
-import { parseConfig } from '../../src/daemon/config.js';
+import { parseConfig, parseConfigFiles } from '../../src/daemon/config.js';
 import { jsonPositions, lineAndColumn, type Path, tomlPositions } from '../../src/daemon/config-positions.js';
 import { AgentError } from '../../src/errors.js';
 import { agentSchemaText } from './agent-schema.js';
@@ -24,8 +24,11 @@ function problems(text: string, file = '/etc/agent.toml'): string[] {
   return [];
 }
 
-test('an empty file is a complete configuration', () => {
-  expect(parseConfig('', '/etc/agent.toml')).toEqual({
+/** What holds when there is no file. */
+const defaults = parseConfigFiles([]).config;
+
+test('no file is a complete configuration', () => {
+  expect(defaults).toEqual({
     hub: {
       connectionString: undefined,
       host: undefined,
@@ -68,7 +71,7 @@ test('an empty file is a complete configuration', () => {
 });
 
 test('the example shows the defaults', () => {
-  expect(parseConfig(example, '/etc/agent.toml')).toEqual(parseConfig('', '/etc/agent.toml'));
+  expect(parseConfig(example, '/etc/agent.toml')).toEqual(defaults);
 });
 
 test('the example names every key, and what is commented out in it can be used', async () => {
@@ -220,6 +223,86 @@ test('a connection string in the file is a secret from there on', () => {
   expect(hub.connectionString?.from === 'text' && hub.connectionString.text.reveal()).toContain('abcdefgh');
 });
 
+test.each([
+  ['agent.toml', ''],
+  ['agent.toml', '\n\n'],
+  ['agent.toml', '# Configuration of the agent\n# version'],
+  ['agent.toml', '[hub]\n# Who the device is.\n'],
+  ['agent.json', '{"$schema": "./agent.schema.json"}'],
+  ['agent.json', '{"handlers": [], "log": {}}'],
+])('a file that sets nothing is half-written rather than meant: %s %j', (file, text) => {
+  expect(() => parseConfig(text, file)).toThrow(
+    `${file}:1:1: nothing is set in this file; is it still being written? For the defaults alone use --no-config`,
+  );
+});
+
+test('of a key in several files the last counts, whole; handlers come one after the other', () => {
+  const main = `[hub]
+ca = "ca.pem"
+connection_string = { file = "hub.cs" }
+[commands]
+concurrency = 2
+order = { key = "room" }
+[[handlers]]
+exec = ["./a"]
+`;
+  const first = `[hub]\nconnection_string = { env = "HUB" }\n[[handlers]]\nexec = ["./b"]\n`;
+  const last = '{"commands": {"order": "none"}, "handlers": [{"exec": ["./c"]}]}';
+  const { config, files, placeOf } = parseConfigFiles([
+    { file: '/etc/x/config.toml', text: main },
+    { file: '/etc/x/conf.d/10-hub.toml', text: first },
+    { file: '/etc/x/conf.d/20-last.json', text: last },
+  ]);
+  expect(config).toMatchObject({
+    hub: { ca: '/etc/x/ca.pem', connectionString: { from: 'env', name: 'HUB' } },
+    commands: { concurrency: 2, order: 'none' },
+    handlers: [
+      { exec: ['/etc/x/a'], order: 'none' },
+      { exec: ['/etc/x/conf.d/b'] },
+      { exec: ['/etc/x/conf.d/c'] },
+    ],
+  });
+  expect(files).toHaveLength(3);
+  const place = (...path: Path): string => {
+    const at = placeOf(path);
+    return at === undefined ? 'nowhere' : `${at.file}:${String(at.line)}:${String(at.column)}`;
+  };
+  expect(place('hub', 'ca')).toBe('/etc/x/config.toml:2:1');
+  expect(place('hub', 'connection_string')).toBe('/etc/x/conf.d/10-hub.toml:2:1');
+  expect(place('commands', 'concurrency')).toBe('/etc/x/config.toml:5:1');
+  expect(place('commands', 'order')).toBe('/etc/x/conf.d/20-last.json:1:15');
+  expect(place('handlers', 0, 'exec')).toBe('/etc/x/config.toml:8:1');
+  expect(place('handlers', 1, 'exec')).toBe('/etc/x/conf.d/10-hub.toml:4:1');
+  expect(place('handlers', 2, 'exec')).toBe('/etc/x/conf.d/20-last.json:1:47');
+  expect(place('log', 'level')).toBe('nowhere');
+});
+
+test('problems of several files are told together, and those that only show between them', () => {
+  const read = (...texts: string[]): unknown => {
+    try {
+      return parseConfigFiles(texts.map((text, n) => ({ file: `${String(n)}.toml`, text })));
+    } catch (error) {
+      return error;
+    }
+  };
+  expect(read('hub.tokn_ttl = "1h"', '', '[log]\nlevel = 1')).toMatchObject({
+    message: '0.toml and 1.toml and 2.toml have 3 problems',
+    hint: expect.stringMatching(
+      /^0.toml:1:1: hub.tokn_ttl: .*token_ttl"\?\n1.toml:1:1: nothing.*\n2.toml:2:1: log/,
+    ),
+  });
+  // Overridden by the next file, and a mistake all the same.
+  expect(read('log.level = "loud"', 'log.level = "info"')).toMatchObject({
+    problems: [{ file: '0.toml', line: 1, column: 1, key: 'log.level' }],
+  });
+  const handler = '[[handlers]]\nexec = ["a"]\n';
+  expect(read(handler, `# second\n${handler}`)).toMatchObject({
+    problems: [
+      { file: '1.toml', line: 2, key: 'handlers[2].name', what: expect.stringContaining('another') },
+    ],
+  });
+});
+
 test('every problem is told at once, with its place and in the order of the file', () => {
   const text = `hubb = 1
 [commands]
@@ -250,6 +333,7 @@ timeout = 30
 
 test.each([
   ['hub = 3', '1:1: hub: write a table'],
+  ['hub = [3]', '1:1: hub: write a table'],
   ['[handlers]\nexec = ["a"]', '1:1: handlers: write each handler under [[handlers]]'],
   ['[[handlers]]\nexec = "a b"', '2:1: handlers[1].exec: write a list: ["/path/of/program", "argument"]'],
   ['[[handlers]]\nexec = []', '2:1: handlers[1].exec: the program is missing'],
@@ -312,7 +396,7 @@ test('a file that is not TOML or JSON is told with its place, and not quoted', (
   expect(json('{"a": [1 2]}')).toEqual(['1:10: this is not JSON']);
   expect(json('{} {}')).toEqual(['1:4: this is not JSON']);
   expect(json('')).toEqual(['1:1: this is not JSON']);
-  expect(problems('[1]', '/etc/a.json')).toHaveLength(1);
+  expect(problems('[1]', '/etc/a.json')).toEqual(['1:1: write a table']);
 });
 
 /** Every path in a value, with the last key. */

@@ -1,7 +1,8 @@
 import { Option } from 'commander';
 
 import { AgentError } from '../../errors.js';
-import { addConfigOption, readConfigFile, type ConfigFlags } from '../config-options.js';
+import { configPlaces, findConfig } from '../config-files.js';
+import { addConfigOption, readConfigAgain, readConfigFile, type ConfigFlags } from '../config-options.js';
 import {
   addConnectionOptions,
   addIdentityOptions,
@@ -48,12 +49,14 @@ export function runCommand(io: Io): Subcommand {
 }
 
 async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
-  if (flags.exec === undefined && flags.config === undefined) {
+  const file = findConfig(io, flags);
+  // With --no-config somebody wants just that: telemetry only.
+  if (flags.exec === undefined && file === undefined && flags.config === undefined) {
     throw new AgentError('usage', 'no handler for commands', {
-      hint: 'name a program with --exec PROGRAM, or a configuration with --config FILE',
+      hint: `name a program with --exec PROGRAM, or a configuration with --config FILE;\nthere is no ${configPlaces(io).join(', ')}`,
     });
   }
-  const parsed = await readConfigFile(io, flags);
+  const parsed = await readConfigFile(io, { config: file ?? false });
   const { config } = parsed;
   const identity = await readDeviceIdentity(io, flags, config.hub);
   const logFormat = flags.logFormat === 'auto' ? config.log.format : flags.logFormat;
@@ -79,9 +82,10 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
       ),
     };
   };
-  const reload = {
+  log.debug('configuration', { files: parsed.files.join(', ') || 'none' });
+  const reload = file !== undefined && {
     current: parsed,
-    read: () => readConfigFile(io, flags),
+    read: () => readConfigAgain(io, file),
     apply: (wanted: AgentConfig) => {
       log.setLevel(logLevel(io, flags, 'device', wanted.log.level));
       return Promise.resolve([]);
@@ -94,6 +98,6 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
     dedupeMs: commands.dedupeMs,
     control,
     config,
-    reload: flags.config === undefined ? undefined : reload,
+    reload: reload || undefined,
   });
 }

@@ -5,6 +5,7 @@ import { AgentError, systemErrorCode } from '../../errors.js';
 import type { DeviceConnectionString } from '../../identity/connection-string.js';
 import type { Log } from '../../log.js';
 import type { Store, StoreOptions } from '../../store/store.js';
+import { findConfig } from '../config-files.js';
 import { addConfigOption, readConfig, type ConfigFlags } from '../config-options.js';
 import { addIdentityOptions, readDeviceIdentity, type IdentityFlags } from '../identity-options.js';
 import type { Subcommand } from '../help.js';
@@ -32,9 +33,9 @@ export function directoryOption(): Option {
 /** Where telemetry waits, and how much of it may. */
 export type SpoolPlace = Pick<StoreOptions, 'directory' | 'spool'>;
 
-/** The configuration that the flags name, if they name one: reading it costs a command that needs none its time. */
+/** The configuration that the flags name or that is found; undefined when there is none, and no time goes into reading it. */
 export async function namedConfig(io: Io, flags: ConfigFlags): Promise<AgentConfig | undefined> {
-  return flags.config === undefined ? undefined : readConfig(io, flags);
+  return findConfig(io, flags) === undefined ? undefined : readConfig(io, flags);
 }
 
 /** The spool of a device. */

@@ -58,7 +58,11 @@ export async function watchStatus(io: Io, flags: StatusFlags, log: Log): Promise
 
 async function pathsOf(io: Io, flags: StatusFlags): Promise<string[]> {
   if (flags.socket !== undefined) return [flags.socket];
-  const config = await namedConfig(io, flags);
+  const config = await namedConfig(io, flags).catch((error: unknown) => {
+    // That of a service is not for everyone; who may use its socket may ask all the same.
+    if (flags.config === undefined && error instanceof AgentError && error.code === 'io') return undefined;
+    throw error;
+  });
   if (config?.control.socket) return [config.control.socket];
   try {
     const identity = await readDeviceIdentity(io, flags, config?.hub);
