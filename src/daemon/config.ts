@@ -20,21 +20,9 @@ import {
 } from './config-document.js';
 import { handlingConfig, type HandlingConfig, handlingProblems } from './config-handlers.js';
 import { hubConfig, hubProblems, type HubConfig } from './config-hub.js';
-<<<<<<< Updated upstream
-import type { ListenAddress } from './metrics-listener.js';
-import {
-  jsonErrorOffset,
-  jsonPositions,
-  lineAndColumn,
-  type Path,
-  type Positions,
-  type Problem,
-  tomlPositions,
-} from './config-positions.js';
-=======
 import type { Path, Problem } from './config-positions.js';
->>>>>>> Stashed changes
 import { type ConfigFile, configSchema } from './config-schema.js';
+import type { ListenAddress } from './metrics-listener.js';
 
 /** What the agent is told to do: the configuration file, read, checked and with every default in place. */
 export interface AgentConfig extends HandlingConfig {
@@ -154,16 +142,11 @@ function problemOf(issue: v.BaseIssue<unknown>): Problem[] {
   return [{ path, what: issue.expected === 'Object' ? 'write a table' : 'it is missing' }];
 }
 
-<<<<<<< Updated upstream
-function agentConfig(file: ConfigFile, folder: string): AgentConfig {
-  const { hub, spool, control, metrics, log, shutdown } = file;
-=======
 /** `folder` is where paths of a key are relative to: each file may be elsewhere. */
 function agentConfig(file: ConfigFile, folder: (path: Path) => string): AgentConfig {
-  const { spool, control, log, shutdown } = file;
+  const { spool, control, metrics, log, shutdown } = file;
   const pathAt = (section: 'spool' | 'control', key: string, path: string | undefined) =>
     path ? resolve(folder([section, key]), path) : path;
->>>>>>> Stashed changes
   return {
     hub: hubConfig(file.hub, (key) => folder(['hub', key])),
     ...handlingConfig(file, folder),
@@ -173,12 +156,8 @@ function agentConfig(file: ConfigFile, folder: (path: Path) => string): AgentCon
       maximumAgeMs: spool.max_age,
       whenFull: spool.when_full,
     },
-<<<<<<< Updated upstream
-    control: { socket: control.socket ? resolve(folder, control.socket) : control.socket },
-    metrics,
-=======
     control: { socket: pathAt('control', 'socket', control.socket) },
->>>>>>> Stashed changes
+    metrics,
     log,
     shutdown: { drainTimeoutMs: shutdown.drain_timeout },
   };
