@@ -1,26 +1,23 @@
 'use strict';
-const { readFileSync, renameSync, writeFileSync } = require('node:fs');
+const { readFileSync, writeFileSync } = require('node:fs');
 const { createRequire } = require('node:module');
 const { pathToFileURL } = require('node:url');
 const { Script } = require('node:vm');
 
 /**
- * Runs a CommonJS bundle and returns what it exports. Beside it lies what V8 made of it in an earlier run, which saves
+ * Runs a CommonJS bundle and returns what it exports. Beside it lies what V8 made of it when it was built, which saves
  * most of the compiling; V8 refuses what another Node.js made, and compiles as ever.
  *
  * @param {string} file
- * @param {{ remembers: boolean }} run whether this run is a good one to make that of, should there be none
+ * @param {{ remember?: boolean }} [options] `remember`: keep what is compiled by the end of this process
  */
-exports.runBundle = (file, { remembers }) => {
+exports.runBundle = (file, { remember = false } = {}) => {
   const cache = `${file}.cache`;
   const script = new Script(
     `(function (module, require, bundleUrl, importFile) {${readFileSync(file, 'latin1')}\n})`, // ASCII, says esbuild
-    { filename: file, cachedData: readIfThere(cache) },
+    { filename: file, cachedData: remember ? undefined : readIfThere(cache) },
   );
-  // At the end, for V8 keeps what it has compiled by then.
-  if (remembers && script.cachedDataRejected !== false) {
-    process.once('exit', () => replaceIfAllowed(cache, script.createCachedData()));
-  }
+  if (remember) process.once('exit', () => writeFileSync(cache, script.createCachedData()));
   const module = {};
   script.runInThisContext()(module, createRequire(file), pathToFileURL(file).href, (url) => import(url));
   return module.exports;
@@ -31,15 +28,5 @@ function readIfThere(file) {
     return readFileSync(file);
   } catch {
     return undefined;
-  }
-}
-
-/** Not in an installation that belongs to someone else, or on a disk that is read-only: it goes without. */
-function replaceIfAllowed(file, data) {
-  try {
-    writeFileSync(`${file}.${process.pid}`, data);
-    renameSync(`${file}.${process.pid}`, file);
-  } catch {
-    // The next run compiles again.
   }
 }

@@ -3,6 +3,4 @@
 const { join } = require('node:path');
 const { runBundle } = require('./bundle.js');
 
-runBundle(join(__dirname, '../dist/cli/iothub-device.cjs'), { remembers: process.argv[2] === 'send' }).main(
-  'iothub-device',
-);
+runBundle(join(__dirname, '../dist/cli/iothub-device.cjs')).main('iothub-device');

@@ -1,8 +1,8 @@
 /**
  * Makes one file of the device tool, `dist/cli/iothub-device.cjs`, which `bin/iothub-device.js` starts with a code
- * cache: a hundred small modules take much longer to find and to compile than to run.
+ * cache (`code-cache.js`): a hundred small modules take much longer to find and to compile than to run.
  */
-import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -31,20 +31,39 @@ const { metafile } = await build({
   ],
   // What is compiled from a cache cannot import; `runBundle` gives it these.
   supported: { 'dynamic-import': false },
-  plugins: [{ name: 'import-file', setup: lendImport }],
+  plugins: [
+    { name: 'import-file', setup: lendImport },
+    { name: 'commander', setup: spareChildProcess },
+  ],
   define: { 'import.meta.url': 'bundleUrl' },
   logLevel: 'warning',
   metafile: true,
 });
 writeFileSync(`${bundle}.licenses.txt`, licenses(Object.keys(metafile.inputs)).join('\n\n'));
-rmSync(`${bundle}.cache`, { force: true });
-renameSync(`${bundle}.new`, bundle);
+if (readIfThere(bundle)?.equals(readFileSync(`${bundle}.new`)) !== true) {
+  rmSync(`${bundle}.cache`, { force: true });
+  renameSync(`${bundle}.new`, bundle);
+} else {
+  rmSync(`${bundle}.new`);
+}
+
+function readIfThere(file) {
+  return existsSync(file) ? readFileSync(file) : undefined;
+}
 
 function lendImport({ onResolve, onLoad }) {
   onResolve({ filter: /\/import-file\.js$/ }, () => ({ path: 'import-file', namespace: 'lent' }));
   onLoad({ filter: /.*/, namespace: 'lent' }, () => ({
     contents: 'const lent = importFile; export { lent as importFile };',
   }));
+}
+
+/** Commander could start subcommands as programs. Ours are none, and Node.js takes 3 ms to load what that needs. */
+function spareChildProcess({ onResolve, onLoad }) {
+  onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+    importer.includes('/commander/') ? { path: 'child_process', namespace: 'spared' } : undefined,
+  );
+  onLoad({ filter: /.*/, namespace: 'spared' }, () => ({ contents: '' }));
 }
 
 /** What the packages whose code is in the bundle want to be said with it. */
