@@ -30,6 +30,7 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
   #waiting: StreamEntry<Item>[] = [];
   #unanswered = 0;
   #ended = false;
+  #willTell = false;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
   #room: () => void = () => undefined;
@@ -124,11 +125,22 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
       return;
     }
     this.#waiting.push(entry);
-    this.#wake();
+    this.#tellLater();
+  }
+
+  /** When the source has given what it had: who takes one at a time would wait once for each. */
+  #tellLater(): void {
+    if (this.#willTell) return;
+    this.#willTell = true;
+    setImmediate(() => {
+      this.#willTell = false;
+      this.#wake();
+    });
   }
 
   #finish(entry: StreamEntry<Item>, answer: StreamAnswer): void {
-    Object.assign(entry, { answered: true, answer });
+    entry.answered = true;
+    entry.answer = answer;
     this.#unanswered--;
     for (let first = this.#unreported[0]; first?.answered === true; first = this.#unreported[0]) {
       this.#unreported.shift();

@@ -1,4 +1,5 @@
 import { encodeBatch, batchOverheadBytes } from '../amqp/messages.js';
+import type { Waiter } from '../amqp/sender-link.js';
 import type { HubSession } from '../amqp/session.js';
 import { messageFormat } from '../amqp/telemetry-link.js';
 import type { Clock } from '../clock.js';
@@ -78,19 +79,19 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
     const shipment = { entries, sentAt: clock.monotonic() };
     onTheirWay.add(shipment);
     unanswered += entries.length;
-    sendTogether(telemetry, entries).then(
-      (outcome) => {
+    shipTogether(telemetry, entries, {
+      settled: (outcome) => {
         onTheirWay.delete(shipment);
         unanswered -= entries.length;
         settle(outbox, entries, outcome);
         if (outcome.outcome === 'accepted') onAccepted?.();
         answered();
       },
-      () => {
+      lost: () => {
         // The session is over: all that is on its way is put back together, below, in order.
         answered();
       },
-    );
+    });
   };
   const nextAnswer = () =>
     new Promise<void>((resolve) => {
@@ -142,13 +143,17 @@ function takeTogether<Entry extends OutboxEntry>(outbox: Outbox<Entry>, most: nu
   return entries;
 }
 
-function sendTogether(
+function shipTogether(
   telemetry: HubSession['telemetry'],
   entries: readonly OutboxEntry[],
-): Promise<SendOutcome> {
+  waiter: Waiter,
+): void {
   const [first] = entries;
-  if (first !== undefined && entries.length === 1) return telemetry.send(first.encoded);
-  return telemetry.send(encodeBatch(entries.map(({ encoded }) => encoded)), messageFormat.batch);
+  if (first !== undefined && entries.length === 1) {
+    telemetry.ship(first.encoded, messageFormat.single, waiter);
+  } else {
+    telemetry.ship(encodeBatch(entries.map(({ encoded }) => encoded)), messageFormat.batch, waiter);
+  }
 }
 
 /**

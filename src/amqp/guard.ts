@@ -204,6 +204,10 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   }
 
   #sendFrames(bytes: Buffer): void {
+    if (this.#trace === undefined && this.#conversation.sentTransfer(bytes)) {
+      this.#send(bytes);
+      return;
+    }
     for (let at = 0; at < bytes.length; at += this.#outgoing.size) {
       this.#outgoing.read(bytes, at, bytes.readUInt32BE(at));
       this.#trace?.('out', traced(this.#outgoing));

@@ -10,27 +10,6 @@ import type { Command, DeviceId, MessageFields, Properties, TelemetryMessage } f
  * the converters of the Node, C# and C SDKs.
  */
 
-/** Encodes telemetry into the bytes of a transfer: properties, application properties and one data section. */
-export function encodeTelemetry(message: TelemetryMessage, to: string): Buffer {
-  const properties: Properties = { ...message.properties };
-  if (message.creationTime !== undefined) properties['iothub-creation-time-utc'] = message.creationTime;
-  if (message.outputName !== undefined) properties['iothub-outputname'] = message.outputName;
-  return rhea.message.encode(
-    present({
-      message_id: message.messageId,
-      correlation_id: message.correlationId,
-      user_id: message.userId === undefined ? undefined : Buffer.from(message.userId),
-      to,
-      content_type: message.contentType,
-      content_encoding: message.contentEncoding,
-      absolute_expiry_time: message.expiresAt,
-      application_properties: Object.keys(properties).length === 0 ? undefined : properties,
-      message_annotations: message.component === undefined ? undefined : { 'dt-subject': message.component },
-      body: rhea.message.data_section(message.body),
-    }),
-  );
-}
-
 /** Reads what `encodeTelemetry` made. Errors: `data`. */
 export function decodeTelemetry(encoded: Buffer): TelemetryMessage {
   let message: Message;

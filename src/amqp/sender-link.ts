@@ -3,6 +3,7 @@ import type { Delivery, EventContext, Sender } from 'rhea';
 import type { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
 import { anyOf } from '../signals.js';
+import { toAgentError } from './errors.js';
 import type { SessionScope } from './scope.js';
 
 /**
@@ -22,13 +23,19 @@ export class SenderLink {
     this.#scope = scope;
     this.#sender = sender as CreditedSender;
     const onState = ({ delivery }: EventContext) => {
-      if (delivery !== undefined) this.#settle(delivery);
+      if (delivery === undefined) return;
+      try {
+        this.#settle(delivery);
+      } catch (error) {
+        this.fail(toAgentError(error));
+      }
     };
     for (const event of ['accepted', 'rejected', 'released', 'modified', 'settled'])
       sender.on(event, onState);
     over.addEventListener('abort', () => {
-      for (const waiter of this.#unsettled.values()) waiter.reject(over.reason as Error);
+      const waiters = [...this.#unsettled.values()];
       this.#unsettled.clear();
+      for (const waiter of waiters) waiter.lost(over.reason as Error);
     });
   }
 
@@ -53,14 +60,16 @@ export class SenderLink {
    */
   send(encoded: Buffer, format = 0): Promise<SendOutcome> {
     return new Promise((resolve, reject) => {
-      if (this.#scope.over.aborted) {
-        reject(this.#scope.over.reason as Error);
-        return;
-      }
-      const delivery = this.#sender.send(encoded, this.#tag(), format);
-      this.#sent++;
-      this.#unsettled.set(delivery.id, { resolve, reject });
+      if (this.#scope.over.aborted) reject(this.#scope.over.reason as Error);
+      else this.ship(encoded, format, { settled: resolve, lost: reject });
     });
+  }
+
+  /** As `send`, for many: tells the waiter instead of making a promise of each. Not once the session is over. */
+  ship(encoded: Buffer, format: number, waiter: Waiter): void {
+    const delivery = this.#sender.send(encoded, this.#tag(), format);
+    this.#sent++;
+    this.#unsettled.set(delivery.id, waiter);
   }
 
   /** Gives the link up, and with it the session that it is on. */
@@ -74,7 +83,7 @@ export class SenderLink {
     this.#unsettled.delete(delivery.id);
     // A hub that states an outcome without settling waits for us to settle (second settle mode).
     if (!delivery.remote_settled) delivery.update(true);
-    waiter.resolve(outcomeOf(delivery));
+    waiter.settled(outcomeOf(delivery));
   }
 
   /** Four bytes, unique among what is unsettled. */
@@ -86,9 +95,11 @@ export class SenderLink {
   }
 }
 
-interface Waiter {
-  resolve: (outcome: SendOutcome) => void;
-  reject: (error: Error) => void;
+/** Who wants to know what became of a message. */
+export interface Waiter {
+  settled: (outcome: SendOutcome) => void;
+  /** The session is over, and the hub's answer will not come. */
+  lost: (error: Error) => void;
 }
 
 /** Two fields of rhea's sender that its types leave out. */
@@ -113,10 +124,13 @@ function nextFlow(sender: Sender, until: AbortSignal): Promise<void> {
   });
 }
 
+const accepted: SendOutcome = { outcome: 'accepted' };
+
 /** The terminal outcomes of AMQP 1.0 messaging, 3.4. Settled without any state counts as accepted. */
 function outcomeOf({ remote_state: state }: Delivery): SendOutcome {
   // rhea names the type of an outcome on its constructor, and nowhere else.
   const type = (state?.constructor as { composite_type?: string } | undefined)?.composite_type;
+  if (type === 'accepted') return accepted;
   const { error, undeliverable_here: undeliverableHere } = (state ?? {}) as {
     error?: { condition?: string; description?: string };
     undeliverable_here?: boolean;
@@ -126,5 +140,5 @@ function outcomeOf({ remote_state: state }: Delivery): SendOutcome {
   }
   if (type === 'released') return { outcome: 'released' };
   if (type === 'modified') return { outcome: 'modified', undeliverableHere: undeliverableHere === true };
-  return { outcome: 'accepted' };
+  return accepted;
 }

@@ -48,10 +48,26 @@ export interface Machine {
   uptimeMs(): number;
 }
 
+/** Ages are told in seconds and more. */
+const coarseMs = 100;
 /** A device without a battery wakes up in 1970, or when its image was made; this program was not there before. */
 const notSetBefore = Date.UTC(2024, 0, 1);
 
-export const thisMachine: Machine = { boot: bootNumber(), uptimeMs: () => uptime() * 1000 };
+export const thisMachine: Machine = { boot: bootNumber(), uptimeMs: coarseUptime() };
+
+/** Node reads a file for the time since boot, some 20 µs: for every message it would be a third of what sending takes. */
+function coarseUptime(): () => number {
+  let readAtMs = -Infinity;
+  let uptimeMs = 0;
+  return () => {
+    const nowMs = performance.now();
+    if (nowMs - readAtMs > coarseMs) {
+      readAtMs = nowMs;
+      uptimeMs = uptime() * 1000;
+    }
+    return uptimeMs;
+  };
+}
 
 function bootNumber(): number {
   try {

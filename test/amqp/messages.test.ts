@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { decodeTelemetry, encodeTelemetry } from '../../src/amqp/messages.js';
+import { encodeTelemetry } from '../../src/amqp/encode-telemetry.js';
+import { decodeTelemetry } from '../../src/amqp/messages.js';
 import { AgentError } from '../../src/errors.js';
 
 const text = fc.string({ unit: 'grapheme', minLength: 1 });

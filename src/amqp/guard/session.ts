@@ -80,7 +80,7 @@ export class Session {
         return this.#sentFlow(frame);
       case 'transfer': {
         const { deliveryId } = fieldOf.transfer;
-        if (frame.has(deliveryId)) this.#nextSent = (frame.uint(deliveryId) + 1) >>> 0;
+        if (frame.has(deliveryId)) this.sentDelivery(frame.uint(deliveryId));
         return undefined;
       }
       case 'disposition': {
@@ -95,6 +95,11 @@ export class Session {
       default:
         return undefined;
     }
+  }
+
+  /** We send a transfer of this delivery. */
+  sentDelivery(id: number): void {
+    this.#nextSent = (id + 1) >>> 0;
   }
 
   /** The peer sent this frame. Throws a Violation when it may not. */

@@ -22,8 +22,9 @@ export class Patience {
 
   /** An answer has come, and so many are still waited for. */
   answered(outstanding: number): void {
-    this.end();
-    if (outstanding > 0) this.#arm();
+    if (outstanding === 0) this.end();
+    else if (this.#timer === undefined) this.#arm();
+    else this.#timer.refresh();
   }
 
   shorten(limitMs: number): void {
