@@ -6,6 +6,7 @@ const src = join(import.meta.dirname, '../src');
 const floorOf: Record<string, number> = {
   identity: 1,
   amqp: 2,
+  certificates: 2,
   store: 2,
   handlers: 3,
   emulator: 3,

@@ -84,7 +84,7 @@ export function readCertificates(pem: string): X509Certificate[] {
   });
 }
 
-function readPrivateKey(pem: string, passphrase: Secret | undefined): KeyObject {
+export function readPrivateKey(pem: string, passphrase: Secret | undefined): KeyObject {
   const [block] = /-----BEGIN [A-Z ]*PRIVATE KEY-----[^]*?-----END [A-Z ]*PRIVATE KEY-----/.exec(pem) ?? [];
   if (block === undefined) {
     throw broken('there is no private key in it', {
