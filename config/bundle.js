@@ -28,6 +28,7 @@ const { metafile } = await build({
     'cli-progress',
     'prom-client',
     'reflect-metadata',
+    'ws',
   ],
   // What is compiled from a cache cannot import; `runBundle` gives it these.
   supported: { 'dynamic-import': false },

@@ -3,8 +3,11 @@ import { connect, createSecureContext, rootCertificates, type SecureContext, typ
 
 import type { ClientCertificate } from '../identity/certificate.js';
 import { toAgentError } from './errors.js';
+import type { EitherWay } from './either-way.js';
+import type { GuardableSocket } from './guard.js';
+import type { HttpProxy } from './proxy.js';
 
-/** Where to connect, and whom to trust there. */
+/** Where to connect, by which way, and whom to trust there. */
 export interface Endpoint {
   /** Name or address that is looked up. */
   host: string;
@@ -16,6 +19,25 @@ export interface Endpoint {
   certificate?: ClientCertificate | undefined;
   /** Plain TCP: the Event Hubs emulator speaks nothing else. */
   withoutTls?: boolean | undefined;
+  /** AMQP inside of a WebSocket: its port counts then. */
+  webSocket?: WebSocketWay | undefined;
+  /** Finds out whether AMQP gets through, or has to go inside of a WebSocket. */
+  eitherWay?: EitherWay | undefined;
+  /** Where a WebSocket is at this host; default: where IoT Hub has it. */
+  webSocketPath?: '/$iothub/websocket' | '/$servicebus/websocket' | undefined;
+}
+
+/** The way where only HTTPS passes. */
+export interface WebSocketWay {
+  port: number;
+  proxy?: HttpProxy | undefined;
+}
+
+/** What one host's endpoint has in common with another's in the same network. */
+export type Way = Pick<Endpoint, 'trust' | 'webSocket' | 'eitherWay'>;
+
+export function wayOf({ trust, webSocket, eitherWay }: Endpoint): Way {
+  return { trust, webSocket, eitherWay };
 }
 
 export interface Trust {
@@ -25,12 +47,21 @@ export interface Trust {
   bundledRoots?: boolean | undefined;
 }
 
-/** Opens the connection that the endpoint asks for. */
-export function openSocket(endpoint: Endpoint, signal: AbortSignal): Promise<Socket> {
-  return endpoint.withoutTls === true ? openTcpSocket(endpoint, signal) : openTlsSocket(endpoint, signal);
+/** Opens the connection that the endpoint asks for. AMQP can begin on it. */
+export async function openSocket(endpoint: Endpoint, signal: AbortSignal): Promise<GuardableSocket> {
+  const { withoutTls, webSocket, eitherWay } = endpoint;
+  if (withoutTls === true) return openTcpSocket(endpoint, signal);
+  if (eitherWay !== undefined) return eitherWay.open(endpoint, signal);
+  if (webSocket === undefined) return openTlsSocket(endpoint, signal);
+  // Loaded where it is used: most never do.
+  const { openWebSocket } = await import('./websocket.js');
+  return openWebSocket(endpoint, webSocket, signal);
 }
 
-async function openTcpSocket({ host, port }: Endpoint, signal: AbortSignal): Promise<Socket> {
+export async function openTcpSocket(
+  { host, port }: Pick<Endpoint, 'host' | 'port'>,
+  signal: AbortSignal,
+): Promise<Socket> {
   signal.throwIfAborted();
   return opened(connectTcp({ host, port }), 'connect', { host, port, signal });
 }
@@ -38,20 +69,25 @@ async function openTcpSocket({ host, port }: Endpoint, signal: AbortSignal): Pro
 /**
  * Opens a TLS connection and resolves when its handshake is done and the certificate is verified; no byte of AMQP
  * is sent before. Verification cannot be turned off: `NODE_TLS_REJECT_UNAUTHORIZED` is not obeyed.
+ * With `tunnel` the connection goes through that instead of one of its own.
  */
-export async function openTlsSocket(endpoint: Endpoint, signal: AbortSignal): Promise<TLSSocket> {
+export async function openTlsSocket(
+  endpoint: Endpoint,
+  signal: AbortSignal,
+  tunnel?: Socket,
+): Promise<TLSSocket> {
   signal.throwIfAborted();
-  const serverName = endpoint.serverName ?? endpoint.host;
+  const { host, port, trust = {}, certificate } = endpoint;
+  const serverName = endpoint.serverName ?? host;
   const socket = connect({
-    host: endpoint.host,
-    port: endpoint.port,
+    ...(tunnel === undefined ? { host, port } : { socket: tunnel }),
     // An address may not stand in the server name indication (RFC 6066, 3).
-    ...(isIP(serverName) === 0 ? { servername: serverName } : {}),
-    secureContext: secureContext(endpoint.trust ?? {}, endpoint.certificate),
+    ...(isIP(serverName) === 0 ? { servername: serverName } : { host: serverName }),
+    secureContext: secureContext(trust, certificate),
     rejectUnauthorized: true,
     minVersion: 'TLSv1.2',
   });
-  return opened(socket, 'secureConnect', { host: endpoint.host, port: endpoint.port, signal });
+  return opened(socket, 'secureConnect', { host, port, signal });
 }
 
 async function opened<S extends Socket>(

@@ -64,6 +64,9 @@ const hubVariables: [string, string][] = [
   ['CONNECTION_STRING', 'who we are; taken out of the environment once it is read'],
   ['CONNECTION_STRING_FILE', 'file that holds it, readable by its owner only'],
   ['CA', 'PEM file of a further authority to trust'],
+  ['TRANSPORT', 'auto, amqp or amqp-ws'],
+  ['PROXY', 'URL of an HTTP proxy for WebSocket and REST, with user name and password where it wants them'],
+  ['HTTPS_PORT', 'port for WebSocket and REST, where it is not 443'],
   ['OUTPUT', 'auto, text, json or none'],
   ['LOG_LEVEL', 'error, warn, info, debug or trace'],
   ['LOG_FORMAT', 'auto, text, json or journal'],
@@ -88,7 +91,7 @@ const variables: Record<ToolName, [string, string][]> = {
     ['GATEWAY_HOST', 'IoT Edge gateway to connect to instead of the hub'],
     ['CONFIG', 'configuration of the agent'],
   ],
-  'iothub-service': [...hubVariables, ['HTTPS_PORT', 'port for REST, where it is not 443']],
+  'iothub-service': hubVariables,
   'iothub-emulator': [
     ['PORT', 'port for AMQP over TLS'],
     ['HTTPS_PORT', 'port for REST and AMQP over WebSocket'],

@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 
-import type { CertificateConfig, HubConfig } from '../daemon/config-hub.js';
+import type { CertificateConfig, HubConfig, Transport } from '../daemon/config-hub.js';
 import type { SecretSource } from '../daemon/config-secret.js';
 import { AgentError } from '../errors.js';
 import {
@@ -16,7 +16,7 @@ import type { Subcommand } from './help.js';
 import { findConnectionString, isGiven } from './identity-source.js';
 import type { Io } from './io.js';
 import { readSmallFile } from './small-file.js';
-import { durationOrForever } from './values.js';
+import { count, durationOrForever } from './values.js';
 import { variable } from './variables.js';
 
 /** The sides that have an identity of their own. */
@@ -46,6 +46,10 @@ export interface DeviceIdentity extends DeviceConnectionString {
 /** What `addConnectionOptions` leaves in a command's flags. */
 export interface ConnectionFlags {
   ca?: string | undefined;
+  transport?: Transport | undefined;
+  /** Without user name and password. */
+  proxy?: string | undefined;
+  httpsPort?: number | undefined;
 }
 
 /** What `addTimeoutOption` leaves in a command's flags. */
@@ -101,16 +105,56 @@ function addCertificateOptions(command: Subcommand): Subcommand {
     );
 }
 
-/** Options of the way to the hub. */
-export function addConnectionOptions(command: Subcommand, side: HubSide): Subcommand {
+const transports: readonly Transport[] = ['auto', 'amqp', 'amqp-ws'];
+
+/** Options of the way to the hub; of one who speaks REST and no AMQP, fewer. */
+export function addConnectionOptions(
+  command: Subcommand,
+  side: HubSide,
+  { amqp = true }: { amqp?: boolean } = {},
+): Subcommand {
   const option = (flags: string, description: string, name: string): Option =>
     new Option(flags, description).env(variable(side, name)).helpGroup('Connection:');
   command.addOption(option('--ca <file>', 'PEM file of a further authority to trust', 'CA'));
-  if (side === 'device')
+  if (amqp) {
+    command.addOption(
+      option(
+        '-t, --transport <way>',
+        'AMQP on its own port, inside of a WebSocket on 443, or what gets through (default auto)',
+        'TRANSPORT',
+      ).choices(transports),
+    );
+  }
+  command
+    .addOption(
+      new Option(
+        '--proxy <url>',
+        `HTTP proxy, for ${amqp ? 'WebSocket' : 'HTTPS'}; without it $${variable(side, 'PROXY')}, $HTTPS_PROXY but for $NO_PROXY`,
+      )
+        .argParser(withoutPassword)
+        .helpGroup('Connection:'),
+    )
+    .addOption(
+      option(
+        '--https-port <n>',
+        `port for ${side === 'device' ? 'WebSocket' : amqp ? 'WebSocket and REST' : 'REST'}, where it is not 443`,
+        'HTTPS_PORT',
+      ).argParser(count(1, 65_535)),
+    );
+  if (side === 'device') {
     command.addOption(
       option('--gateway-host <host>', 'IoT Edge gateway to connect to instead of the hub', 'GATEWAY_HOST'),
     );
+  }
   return command;
+}
+
+/** Processes and their arguments can be seen by others. */
+function withoutPassword(url: string): string {
+  if (!/^([a-z]+:\/\/)?[^/]*@/i.test(url)) return url;
+  throw new AgentError('usage', 'a password on the command line can be seen by others', {
+    hint: 'give the URL with user name and password in HTTPS_PROXY, or in the configuration',
+  });
 }
 
 /** How long a command that has an end may take to get there. */

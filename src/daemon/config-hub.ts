@@ -3,7 +3,7 @@ import * as v from 'valibot';
 
 import type { Problem } from './config-positions.js';
 import { secret, secretFile, secretFileSource, secretSource, type SecretSource } from './config-secret.js';
-import { duration } from './config-values.js';
+import { count, duration } from './config-values.js';
 
 /** `[hub]`: the hub, the way to it, and who we are there. */
 
@@ -15,11 +15,18 @@ export interface HubConfig {
   moduleId: string | undefined;
   certificate: CertificateConfig | undefined;
   gatewayHost: string | undefined;
+  transport: Transport;
+  /** URL of an HTTP proxy. */
+  proxy: SecretSource | undefined;
+  httpsPort: number | undefined;
   /** Path of a PEM file. */
   ca: string | undefined;
   tokenTtlMs: number;
   idleTimeoutMs: number;
 }
+
+/** `amqp`: on a port of its own. `amqp-ws`: inside of a WebSocket. `auto`: what gets through. */
+export type Transport = 'amqp' | 'amqp-ws' | 'auto';
 
 export interface CertificateConfig {
   /** Path of a PEM file. */
@@ -51,6 +58,15 @@ export const hubSchema = v.strictObject({
   module_id: name('Which module of the device'),
   x509: v.optional(v.pipe(x509, v.description('Certificate of the device'))),
   gateway_host: name('IoT Edge gateway to connect to instead of the hub'),
+  transport: v.optional(
+    v.pipe(
+      v.picklist(['auto', 'amqp', 'amqp-ws'], 'write "auto", "amqp" or "amqp-ws"'),
+      v.description('AMQP on its own port, inside of a WebSocket on port 443, or what gets through'),
+    ),
+    'auto',
+  ),
+  proxy: v.optional(v.pipe(secret, v.description('URL of an HTTP proxy, for WebSocket'))),
+  https_port: v.optional(count('Port for WebSocket, where it is not 443', 1, 65_535)),
   ca: v.optional(v.pipe(v.string(), v.description('PEM file of further authorities to trust'))),
   token_ttl: v.optional(duration('Life of a token; it is renewed before', '1m', '365d'), '1h'),
   idle_timeout: v.optional(duration('Silence after which a connection counts as dead', '1s', '4m'), '10s'),
@@ -70,6 +86,9 @@ export function hubConfig(hub: HubFile, folder: (key: keyof HubFile) => string):
     moduleId: hub.module_id,
     certificate: hub.x509 && certificateConfig(hub.x509, folder('x509')),
     gatewayHost: hub.gateway_host,
+    transport: hub.transport,
+    proxy: hub.proxy === undefined ? undefined : secretSource(hub.proxy, folder('proxy')),
+    httpsPort: hub.https_port,
     ca: hub.ca === undefined ? undefined : resolve(folder('ca'), hub.ca),
     tokenTtlMs: hub.token_ttl,
     idleTimeoutMs: hub.idle_timeout,
@@ -92,6 +111,8 @@ function certificateConfig(
 export function hubProblems({ hub }: { hub: HubFile }): Problem[] {
   const problems: Problem[] = [];
   const problem = (key: keyof HubFile, what: string) => problems.push({ path: ['hub', key], what });
+  if (hub.proxy !== undefined && hub.transport === 'amqp')
+    problem('proxy', 'it is for WebSocket, and transport is "amqp"; write "amqp-ws" or "auto"');
   if (hub.connection_string !== undefined) {
     for (const key of ['host', 'device_id', 'module_id'] as const)
       if (hub[key] !== undefined) problem(key, 'the connection string says it');

@@ -7,7 +7,7 @@ import { PartitionLink, type PartitionLinkOptions } from '../amqp/partition-link
 import { redirectOf } from '../amqp/redirect.js';
 import { keepTokenFresh } from '../amqp/renewal.js';
 import { SessionScope } from '../amqp/scope.js';
-import type { Endpoint } from '../amqp/socket.js';
+import { wayOf, type Endpoint, type Way } from '../amqp/socket.js';
 import type { Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
 import {
@@ -32,10 +32,12 @@ export interface EventHub {
   log: Log;
 }
 
+const eventHubPath = '/$servicebus/websocket';
+
 /** The event hub that an Event Hubs connection string names. Errors: `config` when it names a namespace only. */
 export function eventHubOf(
   string: EventHubConnectionString,
-  { trust, clock, log }: Pick<Endpoint, 'trust'> & { clock: Clock; log: Log },
+  { clock, log, ...way }: Way & { clock: Clock; log: Log },
 ): EventHub {
   const { host, entityPath, developmentEmulator } = string;
   if (entityPath === undefined) {
@@ -45,7 +47,10 @@ export function eventHubOf(
   }
   const port = hostPort(host, developmentEmulator ? 5672 : 5671);
   return {
-    endpoint: { host: hostName(host), port, trust, withoutTls: developmentEmulator },
+    endpoint: {
+      ...{ host: hostName(host), port, webSocketPath: eventHubPath },
+      ...(developmentEmulator ? { withoutTls: true } : way),
+    },
     name: entityPath,
     makeToken: eventHubTokens(string, entityPath),
     clock,
@@ -71,7 +76,7 @@ export async function findEventHub(
   const named = port === 5671 ? host : `${host}:${String(port)}`;
   log.debug('events are there', { host: named, eventHub: name });
   return {
-    endpoint: { host, port, trust: endpoint.trust },
+    endpoint: { ...wayOf(endpoint), host, port, webSocketPath: eventHubPath },
     name,
     makeToken: eventHubTokens({ host: named, credential }, name),
     clock,

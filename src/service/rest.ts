@@ -1,8 +1,10 @@
-import { Agent, request as httpsRequest } from 'node:https';
 import type { IncomingMessage } from 'node:http';
+import { Agent, request as httpsRequest, type AgentOptions } from 'node:https';
+import type { Duplex } from 'node:stream';
 
 import { toAgentError } from '../amqp/errors.js';
-import { secureContext, type Endpoint } from '../amqp/socket.js';
+import { openTunnel, type HttpProxy } from '../amqp/proxy.js';
+import { openTlsSocket, secureContext, type Endpoint } from '../amqp/socket.js';
 import { createBackoff } from '../backoff.js';
 import type { Clock } from '../clock.js';
 import { AgentError, type ErrorCode } from '../errors.js';
@@ -11,6 +13,8 @@ import type { Log } from '../log.js';
 import { anyOf } from '../signals.js';
 
 export interface RestOptions {
+  /** Through which the hub is reached. */
+  proxy?: HttpProxy | undefined;
   /** HTTPS, port 443 at every hub. */
   endpoint: Endpoint;
   /** Makes the token of a hub policy. */
@@ -41,6 +45,8 @@ export interface RestAnswer {
 const apiVersion = '2021-04-12';
 const defaultAnswerWithinMs = 30_000;
 const mostAttempts = 5;
+/** Through a proxy, until TLS is there. */
+const connectWithinMs = 20_000;
 /** A page of a thousand twins with 8 KB of tags, desired and reported properties each. */
 const longestAnswerBytes = 64 * 1024 * 1024;
 
@@ -54,10 +60,9 @@ export class RestClient implements Disposable {
 
   constructor(options: RestOptions) {
     this.#options = options;
-    this.#agent = new Agent({
-      keepAlive: true,
-      secureContext: secureContext(options.endpoint.trust ?? {}),
-    });
+    const { endpoint, proxy } = options;
+    const settings = { keepAlive: true, secureContext: secureContext(endpoint.trust ?? {}) };
+    this.#agent = proxy === undefined ? new Agent(settings) : new TunnelAgent(settings, endpoint, proxy);
   }
 
   /** Errors: by what the hub says, with its code as the condition (`DeviceNotFound`). */
@@ -125,6 +130,38 @@ export class RestClient implements Disposable {
       until.throwIfAborted();
       throw toAgentError(error, { host, port });
     }
+  }
+}
+
+/** Connects through a proxy. */
+class TunnelAgent extends Agent {
+  readonly #endpoint: Endpoint;
+  readonly #proxy: HttpProxy;
+
+  constructor(options: AgentOptions, endpoint: Endpoint, proxy: HttpProxy) {
+    super(options);
+    this.#endpoint = endpoint;
+    this.#proxy = proxy;
+  }
+
+  override createConnection(
+    _options: unknown,
+    connected: (error: Error | null, socket: Duplex) => void,
+  ): undefined {
+    this.#open().then(
+      (socket) => {
+        connected(null, socket);
+      },
+      (error: unknown) => {
+        connected(error as Error, undefined as never);
+      },
+    );
+  }
+
+  async #open(): Promise<Duplex> {
+    const patience = AbortSignal.timeout(connectWithinMs);
+    const tunnel = await openTunnel(this.#proxy, this.#endpoint, patience);
+    return openTlsSocket(this.#endpoint, patience, tunnel);
   }
 }
 

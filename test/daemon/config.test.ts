@@ -36,6 +36,9 @@ test('no file is a complete configuration', () => {
       moduleId: undefined,
       certificate: undefined,
       gatewayHost: undefined,
+      transport: 'auto',
+      proxy: undefined,
+      httpsPort: undefined,
       ca: undefined,
       tokenTtlMs: 3_600_000,
       idleTimeoutMs: 10_000,
@@ -77,7 +80,7 @@ test('the example shows the defaults', () => {
 test('the example names every key, and what is commented out in it can be used', async () => {
   // One connection string is enough, and a key may stand once only.
   const uncommented = example
-    .replace(/^# (connection_string = \{ (file|env)|host =|device_id =|module_id =).*\n/gm, '')
+    .replace(/^# (connection_string = \{ (file|env)|proxy = \{|host =|device_id =|module_id =).*\n/gm, '')
     .replace(/^# (?=\[\[|\w+ = )/gm, '');
   const { hub, handlers, handlerDirectories } = parseConfig(uncommented, '/etc/agent.toml');
   expect(handlerDirectories.paths).toHaveLength(2);

@@ -1,6 +1,8 @@
 import { DeviceCertificate } from '../../agent/certificate.js';
 import { encodeFor, openHubSession, type HubSession } from '../../amqp/session.js';
+import type { Endpoint } from '../../amqp/socket.js';
 import { systemClock, type Clock } from '../../clock.js';
+import type { HubConfig } from '../../daemon/config-hub.js';
 import { AgentError } from '../../errors.js';
 import type { ClientCertificate } from '../../identity/certificate.js';
 import type { DeviceConnectionString } from '../../identity/connection-string.js';
@@ -9,10 +11,13 @@ import type { Log } from '../../log.js';
 import type { DeviceId, TelemetryMessage } from '../../model.js';
 import { endpointOf } from '../endpoint.js';
 import type { ConnectionFlags, DeviceIdentity } from '../identity-options.js';
+import type { Io } from '../io.js';
 
 /** The hub as one device sees it: how to open a session, make tokens, and encode for it. */
 export interface DeviceHub {
   readonly identity: DeviceConnectionString;
+  /** The way there, without the certificate. */
+  readonly endpoint: Endpoint;
   /** Undefined with a certificate. */
   readonly makeToken: TokenMaker | undefined;
   /** Undefined with a key or a token. */
@@ -25,18 +30,24 @@ export interface DeviceHub {
   encode(message: TelemetryMessage): Buffer;
 }
 
-export interface DeviceHubOptions extends ConnectionFlags {
+export interface DeviceHubOptions {
+  flags: ConnectionFlags;
+  /** What the configuration says, if there is one. */
+  configured?: HubConfig | undefined;
   log: Log;
-  tokenTtlMs?: number | undefined;
-  idleTimeoutMs?: number | undefined;
 }
 
-export async function deviceHub(identity: DeviceIdentity, options: DeviceHubOptions): Promise<DeviceHub> {
-  const { log, idleTimeoutMs } = options;
+export async function deviceHub(
+  io: Pick<Io, 'env'>,
+  identity: DeviceIdentity,
+  { flags, configured, log }: DeviceHubOptions,
+): Promise<DeviceHub> {
   const clock = systemClock;
-  const tokens = deviceTokens(identity, options.tokenTtlMs);
+  const idleTimeoutMs = configured?.idleTimeoutMs;
+  const tokens = deviceTokens(identity, configured?.tokenTtlMs);
   const certificate = tokens === undefined ? certificateOf(identity, clock, log) : undefined;
-  const endpoint = await endpointOf(identity.gatewayHost ?? identity.host, options);
+  const host = identity.gatewayHost ?? identity.host;
+  const endpoint = await endpointOf(io, host, { side: 'device', flags, configured, log });
   let tokenExpiresAt: number | undefined;
   const makeToken =
     tokens &&
@@ -47,6 +58,7 @@ export async function deviceHub(identity: DeviceIdentity, options: DeviceHubOpti
     });
   return {
     identity,
+    endpoint,
     makeToken,
     certificate,
     clock,

@@ -78,7 +78,7 @@ export function methodCommand(io: Io): Subcommand {
     const { deviceHub } = await import('./hub.js');
     const { serveNamedMethods } = await import('./method-serve.js');
     const log = await openLog(io, flags, 'device', 'warn');
-    await serveNamedMethods(io, await deviceHub(identity, { ...flags, log }), flags, answers);
+    await serveNamedMethods(io, await deviceHub(io, identity, { flags, log }), flags, answers);
   });
   return method;
 }

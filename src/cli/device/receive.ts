@@ -81,6 +81,6 @@ export function receiveCommand(io: Io): Subcommand {
     const { deviceHub } = await import('./hub.js');
     const { receiveCommands } = await import('./receive-commands.js');
     const log = await openLog(io, flags, 'device', 'warn');
-    await receiveCommands(io, await deviceHub(identity, { ...flags, log }), flags, args);
+    await receiveCommands(io, await deviceHub(io, identity, { flags, log }), flags, args);
   });
 }

@@ -91,7 +91,7 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
       return Promise.resolve([]);
     },
   };
-  await runDevice(io, await deviceHub(identity, { ...flags, ...hub, ca: flags.ca ?? hub.ca, log }), {
+  await runDevice(io, await deviceHub(io, identity, { flags, configured: hub, log }), {
     handling: { ...commands, ...shutdown },
     makeHandlers,
     store: { directory: storeDirectory(io, identity, config.spool.directory), spool: config.spool, inbox },

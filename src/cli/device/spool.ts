@@ -174,7 +174,7 @@ async function drainIt(io: Io, flags: DrainFlags): Promise<number> {
   const log = await openLog(io, flags, 'device', 'warn');
   const { deviceHub } = await import('./hub.js');
   const { drainSpool } = await import('./spool-drain.js');
-  const hub = await deviceHub(identity, { ...config?.hub, ca: flags.ca ?? config?.hub.ca, log });
+  const hub = await deviceHub(io, identity, { flags, configured: config?.hub, log });
   await using store = await openSpool(spoolOf(io, identity, flags, config), { log, whileInUse });
   return await drainSpool(io, hub, {
     spool: store.spool,

@@ -133,5 +133,5 @@ function addHubOptions(command: Subcommand): void {
 async function openHub(io: Io, flags: HubFlags): Promise<DeviceHub> {
   const identity = await readDeviceIdentity(io, flags);
   const { deviceHub } = await import('./hub.js');
-  return deviceHub(identity, { ...flags, log: await openLog(io, flags, 'device', 'warn') });
+  return deviceHub(io, identity, { flags, log: await openLog(io, flags, 'device', 'warn') });
 }

@@ -42,7 +42,7 @@ export async function checkHub(
 ): Promise<number> {
   const results = new Map<string, Verdict>();
   let exitCode: number = exitCodes.ok;
-  for (const check of await checksOf(identity, flags, log)) {
+  for (const check of await checksOf(io, identity, flags, log)) {
     const missing = check.needs.find((name) =>
       ['failed', 'skipped'].includes(results.get(name)?.result ?? ''),
     );
@@ -67,8 +67,13 @@ async function verdictOf({ run }: Check, io: Io, { timeout }: RestFlags): Promis
   }
 }
 
-async function checksOf(identity: ServiceConnectionString, flags: RestFlags, log: Log): Promise<Check[]> {
-  const hub = await serviceHub(identity, { ...flags, log });
+async function checksOf(
+  io: Io,
+  identity: ServiceConnectionString,
+  flags: RestFlags,
+  log: Log,
+): Promise<Check[]> {
+  const hub = await serviceHub(io, identity, { ...flags, log });
   const { endpoint } = hub;
   const { credential } = identity;
   return [
@@ -141,7 +146,7 @@ async function checksOf(identity: ServiceConnectionString, flags: RestFlags, log
       name: 'REST',
       needs: ['name'],
       run: async (signal) => {
-        using rest = await restOf(identity, { ...flags, log });
+        using rest = await restOf(io, identity, { ...flags, log });
         const { headers } = await rest.send({ method: 'GET', path: '/statistics/service' }, signal);
         return clockFacts(Date.parse(headers.date ?? ''));
       },

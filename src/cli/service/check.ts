@@ -8,7 +8,7 @@ import {
 import type { Io } from '../io.js';
 import { addLogOptions, openLog } from '../log-options.js';
 import { addOutputOptions, createPrinter } from '../output.js';
-import { addHttpsPortOption, type RestFlags } from './rest-options.js';
+import type { RestFlags } from './rest-options.js';
 
 /** `iothub-service check`: what of the way to the hub works, and what does not. */
 export function serviceCheckCommand(io: Io): Subcommand {
@@ -19,7 +19,6 @@ export function serviceCheckCommand(io: Io): Subcommand {
   addOutputOptions(command, 'service');
   addIdentityOptions(command, 'service');
   addConnectionOptions(command, 'service');
-  addHttpsPortOption(command);
   addTimeoutOption(command);
   addLogOptions(command, 'service');
   return command.action(async (flags: RestFlags) => {

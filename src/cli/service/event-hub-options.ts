@@ -42,6 +42,7 @@ export async function readEventHub(
   log: Log,
 ): Promise<(signal: AbortSignal) => Promise<EventHub>> {
   const { systemClock } = await import('../../clock.js');
+  const { wayOf } = await import('../../amqp/socket.js');
   const { endpointOf } = await import('../endpoint.js');
   const { eventHubOf, findEventHub } = await import('../../service/event-hub.js');
   const { eventHubConnectionStringFile: file, insecurePermissions = false } = flags;
@@ -61,8 +62,8 @@ export async function readEventHub(
     });
     try {
       const string = parseEventHubConnectionString(found.text);
-      const { trust } = await endpointOf(string.host, flags);
-      const eventHub = eventHubOf(string, { trust, clock: systemClock, log });
+      const way = await endpointOf(io, string.host, { side: 'service', flags, log });
+      const eventHub = eventHubOf(string, { ...wayOf(way), clock: systemClock, log });
       return () => Promise.resolve(eventHub);
     } catch (error) {
       if (!(error instanceof AgentError)) throw error;
@@ -74,6 +75,6 @@ export async function readEventHub(
   }
   const identity = await readServiceIdentity(io, flags);
   const { serviceHub } = await import('./hub.js');
-  const hub = await serviceHub(identity, { ...flags, log });
+  const hub = await serviceHub(io, identity, { ...flags, log });
   return (signal) => findEventHub(hub, identity, signal);
 }

@@ -78,7 +78,7 @@ async function withHub(
   const { serviceHub } = await import('./hub.js');
   const log = await openLog(io, flags, 'service', 'warn');
   try {
-    await work(await serviceHub(identity, { ...flags, log }));
+    await work(await serviceHub(io, identity, { ...flags, log }));
   } finally {
     await log.flush();
   }

@@ -1,5 +1,3 @@
-import { Option } from 'commander';
-
 import type { ServiceConnectionString } from '../../identity/connection-string.js';
 import type { Log } from '../../log.js';
 import type { RestClient } from '../../service/rest.js';
@@ -16,30 +14,16 @@ import type { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
-import { count } from '../values.js';
-import { variable } from '../variables.js';
 
-export interface RestFlags extends IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
-  httpsPort?: number;
-}
+export type RestFlags = IdentityFlags & ConnectionFlags & TimeoutFlags & OutputFlags & LogFlags;
 
 /** The options of a command that asks the hub over REST. */
 export function addRestOptions(command: Subcommand): Subcommand {
   addOutputOptions(command, 'service');
   addIdentityOptions(command, 'service');
-  addConnectionOptions(command, 'service');
-  addHttpsPortOption(command);
+  addConnectionOptions(command, 'service', { amqp: false });
   addTimeoutOption(command);
   return addLogOptions(command, 'service');
-}
-
-export function addHttpsPortOption(command: Subcommand): Subcommand {
-  return command.addOption(
-    new Option('--https-port <n>', 'port for REST; that of the host name if it has one, else 443')
-      .argParser(count(1, 65_535))
-      .env(variable('service', 'HTTPS_PORT'))
-      .helpGroup('Connection:'),
-  );
 }
 
 type RestWork = (rest: RestClient, signal: AbortSignal, identity: ServiceConnectionString) => Promise<void>;
@@ -58,13 +42,13 @@ export async function withRest(io: Io, flags: RestFlags, work: RestWork): Promis
 export async function askRest(
   io: Io,
   identity: ServiceConnectionString,
-  flags: ConnectionFlags & TimeoutFlags & { httpsPort?: number | undefined; log: Log },
+  flags: ConnectionFlags & TimeoutFlags & { log: Log },
   work: RestWork,
 ): Promise<void> {
   const { toAgentError } = await import('../../amqp/errors.js');
   const { anyOf } = await import('../../signals.js');
   const { restOf } = await import('./hub.js');
-  using rest = await restOf(identity, flags);
+  using rest = await restOf(io, identity, flags);
   const patience = Number.isFinite(flags.timeout) ? [AbortSignal.timeout(flags.timeout)] : [];
   using until = anyOf(io.stop, ...patience);
   try {

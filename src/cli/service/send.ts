@@ -15,7 +15,6 @@ import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
 import { addMessageOptions, type MessageFlags } from '../message-options.js';
 import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js';
 import { duration } from '../values.js';
-import { addHttpsPortOption } from './rest-options.js';
 
 export interface ServiceSendFlags
   extends MessageFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
@@ -24,7 +23,6 @@ export interface ServiceSendFlags
   wait?: number | true;
   /** First take off what waits for the device. */
   purge?: boolean;
-  httpsPort?: number;
 }
 
 /** `iothub-service send`: commands for a device, and the feedback on them. */
@@ -53,7 +51,6 @@ export function serviceSendCommand(io: Io): Subcommand {
     );
   command.option('--purge', 'first take off the commands that wait for the device; alone it is all');
   addIdentityOptions(command, 'service');
-  addHttpsPortOption(command);
   addConnectionOptions(command, 'service');
   addTimeoutOption(command);
   addOutputOptions(command, 'service');
@@ -70,7 +67,7 @@ export function serviceSendCommand(io: Io): Subcommand {
     const input = await openCommands(io, flags, AbortSignal.any([io.stop, io.stdout.readerGone]));
     const { serviceHub } = await import('./hub.js');
     const { sendCommands } = await import('./send-commands.js');
-    const hub = await serviceHub(identity, { ...flags, log });
+    const hub = await serviceHub(io, identity, { ...flags, log });
     io.exitCode = await sendCommands(io, hub, {
       commands: input.items,
       to: { deviceId, moduleId: flags.module },
