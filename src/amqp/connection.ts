@@ -3,7 +3,6 @@ import '../no-debug.js';
 import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Socket } from 'node:net';
 
 import rhea, {
   type Connection,
@@ -15,7 +14,7 @@ import rhea, {
 import { AgentError } from '../errors.js';
 import type { Log } from '../log.js';
 import { amqpError, fromCondition, toAgentError } from './errors.js';
-import { guard, type GuardedSocket, type GuardOptions } from './guard.js';
+import { guard, type GuardableSocket, type GuardedSocket, type GuardOptions } from './guard.js';
 import { lossEvents } from './scope.js';
 import { openSocket, type Endpoint } from './socket.js';
 
@@ -78,7 +77,7 @@ class GuardedConnection implements AmqpConnection {
   #closing = false;
 
   constructor(
-    socket: Socket,
+    socket: GuardableSocket,
     { endpoint, log, anonymous, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions,
   ) {
     this.#socket = guard(socket, {
