@@ -1,6 +1,5 @@
 import type { Clock } from '../clock.js';
 import { AgentError } from '../errors.js';
-import type { Inbox } from '../store/inbox.js';
 import type { Spool } from '../store/spool.js';
 import { anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
@@ -20,27 +19,6 @@ export function spoolRoute(spool: Pick<Spool, 'stats' | 'oldestAgeMs'>): Route {
   return async ({ response }) => {
     const { byPriority } = spool.stats();
     answer(response, 200, { ...(await spoolStatus(spool)), byPriority });
-  };
-}
-
-/** An answer has an end, whatever the inbox holds. */
-const mostEntries = 1_000;
-
-/** `GET /v1/inbox`: commands that were accepted and are not done, without their bodies, the oldest first. */
-export function inboxRoute(inbox: Pick<Inbox, 'entries' | 'size'>): Route {
-  return ({ response }) => {
-    const entries = [];
-    for (const entry of inbox.entries()) {
-      if (entries.length >= mostEntries) break;
-      const { takenAt, dueInMs, ...facts } = entry;
-      entries.push({
-        ...facts,
-        takenAt: new Date(takenAt).toISOString(),
-        dueInMs: Number.isFinite(dueInMs) ? dueInMs : undefined,
-      });
-    }
-    answer(response, 200, { ...inbox.size, entries });
-    return Promise.resolve();
   };
 }
 

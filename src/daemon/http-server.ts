@@ -148,6 +148,7 @@ function fail(response: ServerResponse, error: unknown, log: Log): void {
 const statusByCode: Partial<Record<ErrorCode, number>> = {
   data: 400,
   usage: 400,
+  'no-input': 404,
   config: 422,
   'try-again': 503,
   unavailable: 503,

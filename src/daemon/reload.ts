@@ -18,11 +18,8 @@ export interface ReloadOptions {
   current: ParsedConfig;
   /** Reads the file anew. Errors: `config`, with every problem. */
   read: () => Promise<ParsedConfig>;
-  /**
-   * Puts into force what can be while the agent runs: all of it, or none, by an error. Returns what else it found to
-   * need a restart.
-   */
-  apply: (config: AgentConfig) => Promise<readonly string[]>;
+  /** Puts into force what can be while the agent runs: all of it, or none, by an error. */
+  apply: (config: AgentConfig) => Promise<void>;
   log: Log;
   /** Told of each reload whether the file was taken. */
   onReloaded: (isTaken: boolean) => void;
@@ -64,9 +61,9 @@ export function createReload({
     try {
       const { config, values } = await read();
       const different = changedKeys(inForce, values);
-      const found = await apply(config);
+      await apply(config);
       const changed = different.filter((key) => live.has(key));
-      const needsRestart = [...different.filter((key) => !live.has(key)), ...found];
+      const needsRestart = different.filter((key) => !live.has(key));
       inForce = withKeys(inForce, values, changed);
       log.info('configuration read again', {
         changed: changed.join(', ') || 'nothing',

@@ -258,10 +258,40 @@ test('a handler for a desired property that comes with a reload gets what is des
   expect(it.hub.record.of('twin').filter(({ operation }) => operation === 'PATCH')).toHaveLength(2);
 });
 
-test('an agent without such handlers opens neither', async () => {
+test('the first handlers of methods and desired properties may come with a reload', async () => {
+  await using it = await setUp();
+  const { twin } = it.hub.device(device);
+  twin.patch({ desired: { a: 1 } }, it.hub.now());
+  await it.folder.script('answer', 'cat >/dev/null; echo 1');
+  await it.folder.script('apply', 'cat >/dev/null');
+  const config = await it.folder.write('agent.toml', '[log]\nlevel = "info"\n');
+  await using agent = new ToolProcess('iothub-device', ['run', '--config', config], {
+    env: it.env,
+    cwd: it.folder.path,
+  });
+  await agent.says(/info +online/);
+  await it.folder.write('agent.toml', '[[handlers]]\non = "method"\nexec = ["./answer"]\n');
+  agent.kill('SIGHUP');
+  expect(await it.invoke('any')).toEqual([200, 1]);
+  await it.folder.write('agent.toml', '[[handlers]]\non = "twin"\nexec = ["./apply"]\n');
+  agent.kill('SIGHUP');
+  await it.hub.waitFor(() => 'a' in twin.reported.properties, { timeoutMs: 20_000 });
+  // The links of methods stay: the caller of one that is gone is told so.
+  expect(await it.invoke('any')).toEqual([501, { message: 'this device has no method "any"' }]);
+  it.hub.faults.now({ act: 'drop' });
+  await it.hub.waitFor((record) => record.of('attached').filter(({ link }) => link === 'twin').length === 4);
+  expect(await it.invoke('any')).toEqual([501, { message: 'this device has no method "any"' }]);
+  expect(agent.err).not.toContain('needsRestart');
+  agent.kill('SIGTERM');
+  expect((await agent.ended()).code).toBe(0);
+});
+
+test('an agent without such handlers opens neither, and stops', async () => {
   await using it = await setUp();
   const script = await it.folder.script('handler', 'cat >/dev/null');
   await using agent = new ToolProcess('iothub-device', ['run', '--exec', script], { env: it.env });
   await agent.says(/online/);
   expect(it.hub.connections[0]!.sessions).toHaveLength(2);
+  agent.kill('SIGTERM');
+  expect((await agent.ended()).code).toBe(0);
 });

@@ -2,11 +2,14 @@ import { request, type ClientRequest, type IncomingMessage } from 'node:http';
 
 import type { AgentConfig } from '../../daemon/config.js';
 import type { AgentStatus } from '../../daemon/status.js';
-import { AgentError, systemErrorCode } from '../../errors.js';
+import { AgentError, systemErrorCode, type ErrorCode } from '../../errors.js';
 import type { DeviceConnectionString } from '../../identity/connection-string.js';
 import type { Log } from '../../log.js';
-import { controlPaths } from '../control-path.js';
+import type { ConfigFlags } from '../config-options.js';
+import { controlPaths, controlPathsOfAll } from '../control-path.js';
+import { readDeviceIdentity, type IdentityFlags } from '../identity-options.js';
 import type { Io } from '../io.js';
+import { namedConfig } from './spool-options.js';
 
 /** An agent that answers on its control socket. */
 export interface RunningAgent {
@@ -21,17 +24,91 @@ export async function agentOf(
   config: AgentConfig | undefined,
   log: Log,
 ): Promise<RunningAgent | undefined> {
-  const { host, deviceId, moduleId } = identity;
-  for (const socket of controlPaths(io, identity, config?.control.socket)) {
-    const status = await askStatus(socket, log);
-    if (status === undefined) continue;
-    const isSame =
-      status.hub.toLowerCase() === host.toLowerCase() &&
-      status.deviceId === deviceId &&
-      status.moduleId === moduleId;
-    if (isSame) return { socket, status };
+  const agents = await agentsAt(controlPaths(io, identity, config?.control.socket), log);
+  return agents.find(({ status }) => speaksFor(status, identity));
+}
+
+/** What says which agent is meant. */
+export interface AgentFlags extends ConfigFlags, IdentityFlags {
+  socket?: string;
+}
+
+/** What the flags say of the agent that is meant. */
+export interface Meant {
+  /** Where it may listen. */
+  sockets: string[];
+  /** Who it is, if that is known and it was needed to find the sockets. */
+  identity: DeviceConnectionString | undefined;
+  config: AgentConfig | undefined;
+  /** Reads who it is if that is not done yet, for that can be done once. Errors: as `readDeviceIdentity`. */
+  whoItIs: () => Promise<DeviceConnectionString>;
+}
+
+export async function meantBy(io: Io, flags: AgentFlags): Promise<Meant> {
+  const config = await namedConfig(io, flags).catch((error: unknown) => {
+    // That of a service is not for everyone; who may use its socket may ask all the same.
+    if (flags.config === undefined && error instanceof AgentError && error.code === 'io') return undefined;
+    throw error;
+  });
+  let reading: Promise<DeviceConnectionString> | undefined;
+  const whoItIs = () => (reading ??= readDeviceIdentity(io, flags, config?.hub));
+  const named = flags.socket ?? config?.control.socket;
+  if (named) return { sockets: [named], identity: undefined, config, whoItIs };
+  try {
+    const identity = await whoItIs();
+    return { sockets: controlPaths(io, identity, config?.control.socket), identity, config, whoItIs };
+  } catch (error) {
+    // The key of an agent that runs as a service is not for everyone; who may use its socket may ask all the same.
+    if (!(error instanceof AgentError)) throw error;
+    return { sockets: await controlPathsOfAll(io), identity: undefined, config, whoItIs };
   }
-  return undefined;
+}
+
+/** The agent that is meant, if it runs here. Errors: `usage` when it may be one or another. */
+export async function runningAgent(
+  { sockets, identity }: Meant,
+  log: Log,
+): Promise<RunningAgent | undefined> {
+  const agents = await agentsAt(sockets, log);
+  const [agent, another] = agents.filter(
+    ({ status }) => identity === undefined || speaksFor(status, identity),
+  );
+  if (another !== undefined) throw severalAgents(agents);
+  return agent;
+}
+
+/** The agent that is this process. */
+export async function agentOfProcess(
+  io: Io,
+  { sockets }: Meant,
+  pid: number,
+  log: Log,
+): Promise<RunningAgent | undefined> {
+  const agents = await agentsAt([...new Set([...sockets, ...(await controlPathsOfAll(io))])], log);
+  return agents.find(({ status }) => status.pid === pid);
+}
+
+export async function agentsAt(sockets: readonly string[], log: Log): Promise<RunningAgent[]> {
+  const asked = sockets.map(async (socket) => {
+    const status = await askStatus(socket, log);
+    return status && { socket, status };
+  });
+  return (await Promise.all(asked)).filter((agent) => agent !== undefined);
+}
+
+export function severalAgents(agents: readonly RunningAgent[]): AgentError {
+  const devices = agents.map(({ status }) => status.deviceId).join(', ');
+  return new AgentError('usage', 'several agents run here', {
+    hint: `say which by its identity or its configuration: ${devices}`,
+  });
+}
+
+function speaksFor(status: AgentStatus, { host, deviceId, moduleId }: DeviceConnectionString): boolean {
+  return (
+    status.hub.toLowerCase() === host.toLowerCase() &&
+    status.deviceId === deviceId &&
+    status.moduleId === moduleId
+  );
 }
 
 /** What the agent behind a socket says of itself; undefined when none answers there. */
@@ -46,6 +123,14 @@ export async function askStatus(socket: string, log: Log): Promise<AgentStatus |
       log.warn('no answer from an agent', { socket, error });
     return undefined;
   }
+}
+
+/** One request to an agent, and its answer. Errors: what the agent says, `unavailable` when it says nothing. */
+export async function askFor(socket: string, method: string, path: string): Promise<unknown> {
+  const { status, body } = await ask(socket, method, path);
+  if (status < 300) return body;
+  const { error, code, hint } = body as { error?: string; code?: ErrorCode; hint?: string };
+  throw new AgentError(code ?? 'protocol', error ?? `the agent answered with the status ${status}`, { hint });
 }
 
 const answerWithinMs = 5_000;

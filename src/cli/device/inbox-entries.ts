@@ -1,16 +1,17 @@
 import { AgentError } from '../../errors.js';
-import type { Inbox, InboxEntry } from '../../store/inbox.js';
+import type { InboxEntry } from '../../store/inbox.js';
 import { formatDuration, formatSize } from '../../units.js';
 import { visible } from '../../visible.js';
 import type { Io } from '../io.js';
 import { jsonOnOneLine } from '../json-text.js';
 import { bodyForPeople, messageLine } from '../output-message.js';
 import { columns, table, type Printable, type Printer, type TextLook } from '../output.js';
+import type { InboxAccess } from './inbox-access.js';
 
 /** What all of these look at, and where they print. */
 export interface InboxView {
   io: Io;
-  inbox: Inbox;
+  inbox: InboxAccess;
   printer: Printer;
 }
 
@@ -27,7 +28,7 @@ export interface Selection {
 
 /** A line for each command, the oldest first. */
 export async function printList({ io, inbox, printer }: InboxView, selection: Selection): Promise<void> {
-  for (const entry of select(inbox, selection)) {
+  for (const entry of await select(inbox, selection)) {
     await printer.print(entryLine(entry));
     if (io.stdout.readerGone.aborted) return;
   }
@@ -36,7 +37,7 @@ export async function printList({ io, inbox, printer }: InboxView, selection: Se
 /** Commands as a whole, with what is in them. */
 export async function printCommands({ inbox, printer }: InboxView, ids: readonly number[]): Promise<void> {
   let isFirst = true;
-  for (const entry of select(inbox, { ids })) {
+  for (const entry of await select(inbox, { ids })) {
     const page = commandPage(entry, await inbox.body(entry.id));
     const gap = isFirst ? '' : '\n';
     await printer.print({ json: page.json, text: (look) => gap + page.text(look) });
@@ -52,7 +53,7 @@ export async function changeCommands(
 ): Promise<void> {
   const { ids } = selection;
   const state = selection.state ?? (ids.length > 0 ? undefined : 'dead');
-  const entries = select(inbox, { ...selection, state });
+  const entries = await select(inbox, { ...selection, state });
   const commands = `${entries.length} ${entries.length === 1 ? 'command' : 'commands'}`;
   if (entries.length > 0 && ids.length === 0 && !yes) {
     const would = what === 'retry' ? `would run ${commands} again` : `would throw away ${commands} for good`;
@@ -60,7 +61,10 @@ export async function changeCommands(
       hint: 'add --yes if that is meant, or name commands by their numbers',
     });
   }
-  for (const { id } of entries) await inbox[what](id);
+  await inbox.change(
+    what,
+    entries.map(({ id }) => id),
+  );
   const done = what === 'retry' ? 'retried' : 'dropped';
   await printer.print({
     json: () => JSON.stringify({ [done]: entries.length }),
@@ -69,8 +73,11 @@ export async function changeCommands(
 }
 
 /** Errors: `no-input` for a number that no command has. */
-function select(inbox: Inbox, { ids, state, handler, olderThan }: Selection): InboxEntry[] {
-  const entries = new Map([...inbox.entries()].map((entry) => [entry.id, entry]));
+async function select(
+  inbox: InboxAccess,
+  { ids, state, handler, olderThan }: Selection,
+): Promise<InboxEntry[]> {
+  const entries = new Map((await inbox.entries()).map((entry) => [entry.id, entry]));
   const named =
     ids.length === 0 ? [...entries.values()] : [...new Set(ids)].map((id) => entryOf(entries, id));
   return named.filter(

@@ -6,7 +6,7 @@ import { openLog } from '../log-options.js';
 import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js';
 import { count, duration } from '../values.js';
 import type { InboxView } from './inbox-entries.js';
-import { addSpoolOptions, findSpool, openSpool, type SpoolFlags } from './spool-options.js';
+import { addSpoolOptions, type SpoolFlags } from './spool-options.js';
 
 interface LookFlags extends SpoolFlags, OutputFlags {}
 
@@ -24,20 +24,21 @@ interface ChangeFlags extends ListFlags {
 export function inboxCommand(io: Io): Subcommand {
   const inbox = new Subcommand('inbox')
     .description(
-      'Commands that the hub was told are done and that are not yet, and those that were given up. Each works while no agent runs: the agent has them for itself.',
+      'Commands that the hub was told are done and that are not yet, and those that were given up. Asks the agent that has them; where none runs, looks into its store.',
     )
     .examples(
       'iothub-device inbox list',
       'iothub-device inbox list --state dead -o json | jq .reason',
       'iothub-device inbox show 17                    # with its properties and body',
-      'iothub-device inbox retry 17                   # the next agent runs it again',
+      'iothub-device inbox retry 17                   # at once, or by the next agent',
       'iothub-device inbox drop --older-than 7d --yes',
     )
     .exits(
       'ok',
       ['no-input', 'there is no such inbox or command'],
+      ['unavailable', 'the agent does not answer'],
       ['io', 'damaged, or the disk fails'],
-      ['try-again', 'an agent has it'],
+      ['try-again', 'the command is running, or an agent without a control socket has it'],
     );
   const verb = (name: string, description: string): Subcommand => {
     const command = new Subcommand(name).description(description);
@@ -89,10 +90,8 @@ function numbers(text: string, soFar: number[] | undefined): number[] {
 }
 
 async function look(io: Io, flags: LookFlags, work: (view: InboxView) => Promise<void>): Promise<void> {
-  const place = await findSpool(io, flags);
   const log = await openLog(io, flags, 'device', 'warn');
-  await using store = await openSpool(place, { log, whileInUse });
-  await work({ io, inbox: store.inbox, printer: createPrinter(io, flags) });
+  const { openInbox } = await import('./inbox-access.js');
+  await using inbox = await openInbox(io, flags, log);
+  await work({ io, inbox, printer: createPrinter(io, flags) });
 }
-
-const whileInUse = 'it is the agent, which works on its inbox by itself; stop it first to look into it';

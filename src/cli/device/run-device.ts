@@ -9,6 +9,7 @@ import type { AgentState } from '../../agent/state.js';
 import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
 import { TwinKeeper } from '../../agent/twin.js';
+import { Want, whenWanted } from '../../agent/when-wanted.js';
 import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import type { AgentConfig } from '../../daemon/config.js';
@@ -26,7 +27,7 @@ import { StatusBoard } from '../../daemon/status.js';
 import { UnitStatus } from '../../daemon/unit-status.js';
 import type { HubSession } from '../../amqp/session.js';
 import { AgentError } from '../../errors.js';
-import type { EventKind, HandlerTelemetry } from '../../handlers/contract.js';
+import type { HandlerTelemetry } from '../../handlers/contract.js';
 import type { Handler } from '../../handlers/handler.js';
 import { replyMessage, telemetryOf } from '../../handlers/reply-message.js';
 import type { Log } from '../../log.js';
@@ -97,17 +98,21 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   let { handlers } = made;
   const { ledger, inbox } = store;
   await using dispatcher = createDispatcher({ ...job.handling, handlers, ledger, inbox, clock, log });
-  const served = new Set<EventKind>(['command', ...handlers.map(({ on }) => on)]);
+  // Methods and the twin have links of their own, each only from the moment on when a handler is there for it.
+  const wanted = { method: new Want(), twin: new Want() };
+  const openFor = (those: readonly Handler[]) => {
+    for (const { on } of those) if (on !== 'command') wanted[on].begin();
+  };
+  openFor(handlers);
   const { identity } = hub;
   const serving = { stopping: io.stop, clock, log };
   const twin = new TwinKeeper(dispatcher, {
     ...serving,
     identity: { deviceId: identity.deviceId, moduleId: identity.moduleId },
   });
-  // Methods and the twin, each only if a handler is there for it.
-  const channels: ((session: HubSession) => Promise<void>)[] = [
-    ...(served.has('method') ? [(session: HubSession) => serveMethods(session, dispatcher, serving)] : []),
-    ...(served.has('twin') ? [(session: HubSession) => twin.serve(session)] : []),
+  const channels = (session: HubSession) => [
+    whenWanted(wanted.method, session, io.stop, () => serveMethods(session, dispatcher, serving)),
+    whenWanted(wanted.twin, session, io.stop, () => twin.serve(session)),
   ];
   const outbox = new SpoolOutbox(store.spool, { clock, log, onVerdict: meter.answered });
   const { deviceId } = hub.identity;
@@ -134,16 +139,15 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     has: async (id) => (await store.spool.find(id)) !== undefined,
     stopping: io.stop,
   };
-  const apply = async (config: AgentConfig): Promise<string[]> => {
+  const apply = async (config: AgentConfig): Promise<void> => {
     const next = await makeHandlers(config);
     await refuseHandlers(next.handlers, next.refused);
     ({ handlers } = next);
     dispatcher.replaceHandlers(handlers);
+    openFor(handlers);
     twin.handlersChanged();
     store.spool.limit(config.spool);
     await job.reload?.apply(config);
-    const kinds = new Set(next.handlers.map(({ on }) => on));
-    return [...kinds].filter((on) => !served.has(on)).map((on) => `the first handler with on = "${on}"`);
   };
   const reload = job.reload && createReload({ ...job.reload, apply, log, onReloaded: meter.reloaded });
   using _hangUp = reload && io.onHangUp(() => void reload().catch(() => undefined));
@@ -196,7 +200,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
               }),
             ]),
           ),
-          ...channels.map((serve) => serve(session)),
+          ...channels(session),
         ]),
       ),
     stopping: io.stop,

@@ -88,7 +88,7 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
     read: () => readConfigAgain(io, file),
     apply: (wanted: AgentConfig) => {
       log.setLevel(logLevel(io, flags, 'device', wanted.log.level));
-      return Promise.resolve([]);
+      return Promise.resolve();
     },
   };
   await runDevice(io, await deviceHub(io, identity, { flags, configured: hub, log }), {

@@ -51,13 +51,23 @@ export function spoolOf(
   };
 }
 
-/** The spool that the flags mean. Who the device is, is asked only when its place depends on that. */
+/** The spool that the flags mean. */
 export async function findSpool(io: Io, flags: SpoolFlags): Promise<SpoolPlace> {
-  if (flags.directory !== undefined) await mustBeThere(flags.directory);
   const config = await namedConfig(io, flags);
+  return placeOf(io, flags, config, () => readDeviceIdentity(io, flags, config?.hub));
+}
+
+/** The same with what was read already. Who the device is, is asked only when its place depends on that. */
+export async function placeOf(
+  io: Io,
+  flags: Pick<SpoolFlags, 'directory'>,
+  config: AgentConfig | undefined,
+  whoItIs: () => Promise<DeviceConnectionString>,
+): Promise<SpoolPlace> {
+  if (flags.directory !== undefined) await mustBeThere(flags.directory);
   const directory = flags.directory ?? config?.spool.directory;
   if (directory !== undefined) return { directory, spool: config?.spool ?? withoutConfig };
-  return spoolOf(io, await readDeviceIdentity(io, flags, config?.hub), flags, config);
+  return spoolOf(io, await whoItIs(), flags, config);
 }
 
 /** How long telemetry may wait is known to the configuration of the agent: who does not know it drops nothing. */

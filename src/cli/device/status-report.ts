@@ -4,34 +4,28 @@ import { AgentError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { formatDuration, formatSize } from '../../units.js';
 import { visible } from '../../visible.js';
-import { controlPaths, controlPathsOfAll } from '../control-path.js';
 import { exitCodeFor, exitCodes } from '../exit-codes.js';
-import { readDeviceIdentity } from '../identity-options.js';
 import type { Io } from '../io.js';
 import { jsonOnOneLine } from '../json-text.js';
 import { createPrinter, type Printable, type TextLook } from '../output.js';
-import { askStatus } from './agent-client.js';
-import { namedConfig } from './spool-options.js';
+import { agentsAt, meantBy, severalAgents } from './agent-client.js';
 import type { StatusFlags } from './status.js';
 
 /** Prints how the agent fares and returns the exit code. Errors: `unavailable` when none runs. */
 export async function printStatus(io: Io, flags: StatusFlags, log: Log): Promise<number> {
-  const paths = await pathsOf(io, flags);
-  const found = await findStatuses(paths, log);
-  const [status, another] = found;
-  if (status === undefined) {
+  const { sockets } = await meantBy(io, flags);
+  const found = await agentsAt(sockets, log);
+  const [agent, another] = found;
+  if (agent === undefined) {
     throw new AgentError('unavailable', 'no agent is running here', {
       hint:
-        paths.length === 0
+        sockets.length === 0
           ? 'name its control socket with --socket PATH'
-          : `nobody answers on ${paths.join(', ')}`,
+          : `nobody answers on ${sockets.join(', ')}`,
     });
   }
-  if (another !== undefined) {
-    throw new AgentError('usage', 'several agents run here', {
-      hint: `say which with --socket PATH, or by its identity: ${found.map(({ deviceId }) => deviceId).join(', ')}`,
-    });
-  }
+  if (another !== undefined) throw severalAgents(found);
+  const { status } = agent;
   await createPrinter(io, flags).print(statusPage(status));
   return exitCodeOf(status);
 }
@@ -40,13 +34,13 @@ const lookEveryMs = 1_000;
 
 /** Prints a line whenever something has changed, until nobody wants more; returns the exit code. */
 export async function watchStatus(io: Io, flags: StatusFlags, log: Log): Promise<number> {
-  const paths = await pathsOf(io, flags);
+  const { sockets } = await meantBy(io, flags);
   const printer = createPrinter(io, flags);
   const until = AbortSignal.any([io.stop, io.stdout.readerGone]);
   let last: string | undefined;
   while (!until.aborted) {
-    const [status] = await findStatuses(paths, log);
-    const line = statusLine(status);
+    const [agent] = await agentsAt(sockets, log);
+    const line = statusLine(agent?.status);
     const look = { columns: undefined, time: String };
     const now = line.text(look);
     if (now !== last) await printer.print(line);
@@ -54,29 +48,6 @@ export async function watchStatus(io: Io, flags: StatusFlags, log: Log): Promise
     await systemClock.sleep(lookEveryMs, until).catch(() => undefined);
   }
   return exitCodes.ok;
-}
-
-async function pathsOf(io: Io, flags: StatusFlags): Promise<string[]> {
-  if (flags.socket !== undefined) return [flags.socket];
-  const config = await namedConfig(io, flags).catch((error: unknown) => {
-    // That of a service is not for everyone; who may use its socket may ask all the same.
-    if (flags.config === undefined && error instanceof AgentError && error.code === 'io') return undefined;
-    throw error;
-  });
-  if (config?.control.socket) return [config.control.socket];
-  try {
-    const identity = await readDeviceIdentity(io, flags, config?.hub);
-    return controlPaths(io, identity, config?.control.socket);
-  } catch (error) {
-    // The key of an agent that runs as a service is not for everyone; who may use its socket may ask all the same.
-    if (error instanceof AgentError) return controlPathsOfAll(io);
-    throw error;
-  }
-}
-
-async function findStatuses(paths: readonly string[], log: Log): Promise<AgentStatus[]> {
-  const found = await Promise.all(paths.map((path) => askStatus(path, log)));
-  return found.filter((status) => status !== undefined);
 }
 
 function exitCodeOf({ state }: AgentStatus): number {
