@@ -259,7 +259,7 @@ test('a mistake of ours in the configuration is not tried again', async () => {
   await expect(agent.running).rejects.toMatchObject({ code: 'config' });
 });
 
-test('the third bug within ten minutes ends the process, so that its supervisor starts it clean', async () => {
+test('P4: the third bug within ten minutes ends the process, so that its supervisor starts it clean', async () => {
   await using hub = await startHub();
   let bugs = 0;
   const agent = startAgent(hub, {

@@ -168,7 +168,7 @@ describe('the answers of the hub', () => {
     'amqp:not-implemented',
     'amqp:precondition-failed',
   ];
-  test.each(permanent)('rejected with %s: it is set aside, and the next one goes', async (condition) => {
+  test.each(permanent)('H1: rejected with %s: it is set aside, and the next one goes', async (condition) => {
     await using hub = await startHub();
     await using store = await openSpool();
     await store.spool.append([newMessage(1), newMessage(2)]);
@@ -195,7 +195,7 @@ describe('the answers of the hub', () => {
     ['amqp:unauthorized-access', 60],
     ['amqp:not-found', 60],
   ])(
-    'rejected with %s: a pause of %i s or half of it, then one alone, then the others',
+    'H2 to H4: rejected with %s: a pause of %i s or half of it, then one alone, then the others',
     async (condition, seconds) => {
       await using hub = await startHub();
       await using store = await openSpool();
@@ -220,7 +220,7 @@ describe('the answers of the hub', () => {
     },
   );
 
-  test('released or modified: it is sent again, and after five times modified it is set aside', async () => {
+  test('H6 and H7: released or modified: it is sent again, and after five times modified it is set aside', async () => {
     await using hub = await startHub();
     await using store = await openSpool();
     await store.spool.append([newMessage(1), newMessage(2)]);
@@ -253,7 +253,7 @@ describe('the answers of the hub', () => {
     expect(store.spool.stats().deadLetters.count).toBe(1);
   });
 
-  test('a condition that nobody knows is taken for trouble five times, then the message is set aside', async () => {
+  test('H5: a condition that nobody knows is taken for trouble five times, then the message is set aside', async () => {
     await using hub = await startHub();
     await using store = await openSpool();
     await store.spool.append([newMessage(1), newMessage(2)]);

@@ -42,7 +42,7 @@ async function attack(
   };
 }
 
-describe('a hostile peer', () => {
+describe('N15 to N18: a hostile peer', () => {
   let result: Awaited<ReturnType<typeof attack>>;
   beforeAll(async () => {
     result = await attack(conversations.map(({ bytes }) => bytes));

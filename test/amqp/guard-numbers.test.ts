@@ -19,7 +19,7 @@ function performativeOf(frame: Buffer): number {
   return frame[10]!;
 }
 
-describe('a hub that counts from just below 2^32', () => {
+describe('N19: a hub that counts from just below 2^32', () => {
   test('delivers a thousand messages, and reads each settlement and the credit in its own numbers', async () => {
     const count = 1000;
     const start = last - 500;
@@ -61,7 +61,7 @@ describe('a hub that counts from just below 2^32', () => {
   });
 });
 
-describe('a disposition', () => {
+describe('N18: a disposition', () => {
   test('of a delivery that is long settled settles no other one', async () => {
     // rhea keeps deliveries in a ring of 2 048, and finds number 2 098 when it is told of 50.
     await using hub = await startHub(async ({ socket, until: framesUntil }) => {

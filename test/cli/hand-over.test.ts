@@ -101,7 +101,7 @@ describe('send beside a running agent', () => {
     expect(await send.ended()).toMatchObject({ code: 130 });
   });
 
-  test('when the agent dies meanwhile says how many have no answer', async () => {
+  test('P7: when the agent dies meanwhile says how many have no answer', async () => {
     await using it = await startAgent();
     it.hub.faults.add({ at: 'disposition', link: 'telemetry', times: 'always', do: { act: 'say-nothing' } });
     await using send = new ToolProcess('iothub-device', ['send', '--lines', '-o', 'json'], { env: it.env });
@@ -120,7 +120,7 @@ describe('send beside a running agent', () => {
     expect(it.hub.record.of('telemetry')).toMatchObject([{ deviceId: 'dev-02' }]);
   });
 
-  test('a socket on which nobody answers any more is no agent', async () => {
+  test('P7: a socket on which nobody answers any more is no agent', async () => {
     await using it = await startAgent();
     it.agent.kill('SIGKILL');
     await it.agent.ended();

@@ -221,7 +221,7 @@ test('a property named __proto__ is sent like any other', async () => {
   ]);
 });
 
-test('a message at the limit passes, one byte more is refused before it is sent', async () => {
+test('H9: a message at the limit passes, one byte more is refused before it is sent', async () => {
   // The id, the type and the encoding count: 2 + 10 + 5 bytes.
   const limit = 256 * 1024 - 17;
   const path = join(folder, 'large');

@@ -157,7 +157,7 @@ test('the second signal ends a command that hangs at its end', async () => {
   expect(await ended).toMatchObject({ code: 130, err: 'now' });
 });
 
-test('an error that nobody caught ends the process with 70, without the secrets in it', async () => {
+test('P4: an error that nobody caught ends the process with 70, without the secrets in it', async () => {
   const thrown = await start(`
     setTimeout(() => { throw new Error('SharedAccessKey=c2VjcmV0a2V5'); });
     await delay(60_000);

@@ -12,7 +12,7 @@ const tool = (args: readonly string[]) => runTool('iothub-device', args, { env }
 const rounds = process.env['IOTHUB_FAULTS'] === 'long' ? 200 : 3;
 
 test(
-  'what was said to be queued is there, wherever kill -9 hits',
+  'P1: what was said to be queued is there, wherever kill -9 hits',
   async () => {
     await using folder = await Folder.make();
     const lines = Array.from({ length: 20_000 }, (_, n) => `${String(n)}\n`).join('');

@@ -6,7 +6,7 @@ import { fuzz } from './fuzz.js';
 const seed = Math.floor(Date.now() / 86_400_000) * 100_000;
 
 test(
-  `damaged frames and messages neither end the process nor stall it (seed ${seed})`,
+  `N15: damaged frames and messages neither end the process nor stall it (seed ${seed})`,
   { timeout: 120_000 },
   async () => {
     const { damagedFrames, violations, unreadable, readable, longestStallMs, ...findings } = await fuzz({

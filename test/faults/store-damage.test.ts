@@ -43,7 +43,7 @@ async function deliverAll(disk: FakeDisk): Promise<Delivered> {
 
 const all = Array.from({ length: count }, (_, i) => String(i));
 
-test('any byte of a store of 200 messages may be wrong: it starts, delivers 199 at least, keeps and reports the rest', async () => {
+test('G5: any byte of a store of 200 messages may be wrong: it starts, delivers 199 at least, keeps and reports the rest', async () => {
   const disk = await filled();
   let tried = 0;
   let slowestMs = 0;
@@ -76,7 +76,7 @@ test('any byte of a store of 200 messages may be wrong: it starts, delivers 199 
   expect(slowestMs).toBeLessThan(1000);
 });
 
-test('a page of zeros or garbage costs the records that it touches, and no others', async () => {
+test('G5: a page of zeros or garbage costs the records that it touches, and no others', async () => {
   const disk = await filled();
   const random = seeded(1);
   const pageBytes = 512;
@@ -99,7 +99,7 @@ test('a page of zeros or garbage costs the records that it touches, and no other
   }
 });
 
-test('a tail cut off at any byte of the last three records costs only what was cut', async () => {
+test('G4: a tail cut off at any byte of the last three records costs only what was cut', async () => {
   const disk = new FakeDisk();
   const log = await openLog(disk, { segmentBytes: 64 * 1024 });
   const spool = await Spool.open(log);
@@ -129,7 +129,7 @@ test('a tail cut off at any byte of the last three records costs only what was c
   }
 });
 
-test('missing, foreign, doubled and empty files stop nothing', async () => {
+test('G6: missing, foreign, doubled and empty files stop nothing', async () => {
   const disk = await filled();
   const [oldest, second] = disk.paths(/\.log$/);
   const [summary] = disk.paths(/\.sum$/);
@@ -169,7 +169,7 @@ test('missing, foreign, doubled and empty files stop nothing', async () => {
   }
 });
 
-test('a store of a newer version is refused in plain words, and left as it is', async () => {
+test('G6: a store of a newer version is refused in plain words, and left as it is', async () => {
   const disk = await filled();
   const [path] = disk.paths(/\.log$/);
   const { crc32 } = await import('node:zlib');

@@ -79,8 +79,12 @@ async function callsOf(work: (disk: FakeDisk) => Promise<unknown>): Promise<numb
   return disk.trace.length;
 }
 
-for (const code of ['EIO', 'ENOSPC', 'EROFS']) {
-  test(`nothing acknowledged is lost when the k-th call to the disk fails with ${code}, for each k`, async () => {
+for (const [row, code] of [
+  ['G7', 'EIO'],
+  ['G1', 'ENOSPC'],
+  ['G3', 'EROFS'],
+] as const) {
+  test(`${row}: nothing acknowledged is lost when the k-th call to the disk fails with ${code}, for each k`, async () => {
     const calls = await callsOf(run);
     expect(calls).toBeGreaterThan(80);
     for (let k = 0; k < calls; k++) {
@@ -92,7 +96,7 @@ for (const code of ['EIO', 'ENOSPC', 'EROFS']) {
     }
   });
 
-  test(`nothing acknowledged is lost when every call from the k-th on fails with ${code}, for each k`, async () => {
+  test(`${row}: nothing acknowledged is lost when every call from the k-th on fails with ${code}, for each k`, async () => {
     const calls = await callsOf(run);
     for (let k = 0; k < calls; k++) {
       const disk = new FakeDisk(seeded(k));
@@ -102,7 +106,7 @@ for (const code of ['EIO', 'ENOSPC', 'EROFS']) {
   });
 }
 
-test('nothing acknowledged is lost when the k-th call that only reads fails, for each k', async () => {
+test('G7: nothing acknowledged is lost when the k-th call that only reads fails, for each k', async () => {
   let calls = 0;
   const counting = new FakeDisk();
   counting.readFault = () => {
@@ -120,7 +124,7 @@ test('nothing acknowledged is lost when the k-th call that only reads fails, for
   }
 });
 
-test('nothing acknowledged is lost when the power is cut at the k-th call to the disk, for each k', async () => {
+test('G8: nothing acknowledged is lost when the power is cut at the k-th call to the disk, for each k', async () => {
   const calls = await callsOf(run);
   for (let k = 0; k < calls; k++) {
     for (const seed of [1, 2, 3]) {
@@ -161,7 +165,7 @@ test('what is acknowledged was synced before, with the name of its file', async 
   expect([...unsynced]).toEqual([]);
 });
 
-test('a failed sync is never asked again: the records go to another file', async () => {
+test('G7: a failed sync is never asked again: the records go to another file', async () => {
   const disk = new FakeDisk();
   const log = await openLog(disk, { segmentBytes });
   const spool = await Spool.open(log);
@@ -220,7 +224,7 @@ async function reopened(disk: FakeDisk, said = new MemoryLog()): Promise<{ log: 
 
 const hundred = Array.from({ length: 100 }, (_, i) => String(i));
 
-test('without descriptors to spare, appends go on, reading fails, and later it is all there', async () => {
+test('G10: without descriptors to spare, appends go on, reading fails, and later it is all there', async () => {
   const disk = new FakeDisk();
   const { log, spool } = await reopened(disk);
   disk.readFault = ({ call }) => (call === 'open' ? systemError('EMFILE') : undefined);
@@ -232,7 +236,7 @@ test('without descriptors to spare, appends go on, reading fails, and later it i
   await log.close();
 });
 
-test('a spot that the disk cannot read costs its record until the next start, and is not thrown away', async () => {
+test('G7: a spot that the disk cannot read costs its record until the next start, and is not thrown away', async () => {
   const disk = new FakeDisk();
   const said = new MemoryLog();
   const { log, spool } = await reopened(disk, said);
@@ -251,7 +255,7 @@ test('a spot that the disk cannot read costs its record until the next start, an
   expect(left.messages.map(({ messageId }) => messageId)).toEqual(['2']);
 });
 
-test('on a full disk telemetry is refused, what waits is delivered, and that makes room again', async () => {
+test('G1 and G2: on a full disk telemetry is refused, what waits is delivered, and that makes room again', async () => {
   const clock = new HandClock();
   const disk = new FakeDisk();
   const log = await openLog(disk, { segmentBytes, clock });

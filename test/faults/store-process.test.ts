@@ -21,7 +21,7 @@ let directories = 0;
 const newDirectory = (): string => join(root, String(directories++));
 
 test(
-  'nothing acknowledged is lost when the process is killed at any moment, again and again',
+  'P1: nothing acknowledged is lost when the process is killed at any moment, again and again',
   async () => {
     const directory = newDirectory();
     const promises = new Promises();
@@ -46,7 +46,7 @@ const canMount = (() => {
 })();
 
 test.skipIf(!canMount)(
-  'on a full file system telemetry is refused, and what waits is still delivered and recorded',
+  'G1: on a full file system telemetry is refused, and what waits is still delivered and recorded',
   async () => {
     const directory = newDirectory();
     mkdirSync(directory);
@@ -133,7 +133,7 @@ for (const call of [
   'rename:error=EROFS',
 ]) {
   test.skipIf(!canTrace)(
-    `nothing acknowledged is lost when the k-th system call fails: ${call}`,
+    `G7: nothing acknowledged is lost when the k-th system call fails: ${call}`,
     async () => {
       for (const k of sweep.filter((n) => n >= firstOf(call))) {
         const { promised } = await withFault(`${call}:when=${k}`);
@@ -145,7 +145,7 @@ for (const call of [
 }
 
 test.skipIf(!canTrace)(
-  'nothing acknowledged is lost when the disk fails for good',
+  'G7: nothing acknowledged is lost when the disk fails for good',
   async () => {
     for (const call of ['fdatasync:error=EIO', 'pwrite64:error=ENOSPC']) {
       for (const k of sweep.filter((n) => n < 6)) {
@@ -157,7 +157,7 @@ test.skipIf(!canTrace)(
   isLong ? 600_000 : 60_000,
 );
 
-test.skipIf(!canTrace)('a slow disk makes callers wait, and the event loop go on', () => {
+test.skipIf(!canTrace)('G11: a slow disk makes callers wait, and the event loop go on', () => {
   const directory = newDirectory();
   const script = `
     import { monitorEventLoopDelay } from 'node:perf_hooks';

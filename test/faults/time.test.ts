@@ -84,7 +84,7 @@ describe.concurrent('T1: a token of 20 s', () => {
     expect(world.hub.record.of('detached')).toEqual([]);
   });
 
-  test('is replaced although $cbs was taken down just before', async () => {
+  test('N12: is replaced although $cbs was taken down just before', async () => {
     await using world = await openWorld({ factor: 100, sessionFactor: 20, tokenTtlMs: 60_000 });
     await world.agent.online();
     for (const direction of ['out', 'in'] as const) {
