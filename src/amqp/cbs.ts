@@ -8,6 +8,12 @@ import { anyOf } from '../signals.js';
 import type { AmqpConnection } from './connection.js';
 import { SessionScope } from './scope.js';
 
+/** What the hub said to a token that it took. */
+export interface TokenAnswer {
+  status: number;
+  description: string | undefined;
+}
+
 /**
  * Claims-based security: puts tokens on the `$cbs` node of the hub (AMQP CBS working draft 1; wire type
  * `servicebus.windows.net:sastoken`). Its links live on a session of their own, because a telemetry link without
@@ -28,10 +34,11 @@ export class Cbs {
    * Resolves when the hub took the token; a later token for the same audience replaces it. Links that the hub has
    * taken down meanwhile, for idleness say, are opened anew.
    */
-  async putToken(token: Token, signal: AbortSignal): Promise<void> {
+  async putToken(token: Token, signal: AbortSignal): Promise<TokenAnswer> {
     if (this.#links.over.aborted) this.#links = new CbsLinks(this.#connection);
-    await this.#links.putToken(token, signal);
+    const answer = await this.#links.putToken(token, signal);
     this.#token = token;
+    return answer;
   }
 
   /** The last one that the hub took on this connection. */
@@ -68,7 +75,7 @@ class CbsLinks {
     return this.#scope.over;
   }
 
-  async putToken(token: Token, signal: AbortSignal): Promise<void> {
+  async putToken(token: Token, signal: AbortSignal): Promise<TokenAnswer> {
     const messageId = randomUUID();
     using until = anyOf(signal, this.over);
     until.throwIfAborted();
@@ -79,7 +86,7 @@ class CbsLinks {
       this.#waiting.set(messageId, resolve);
       this.#sender.send(putTokenRequest(messageId, token));
     }).finally(() => this.#waiting.delete(messageId));
-    checkResponse(response);
+    return readAnswer(response);
   }
 }
 
@@ -97,14 +104,14 @@ function putTokenRequest(messageId: string, { audience, value }: Token): Message
   };
 }
 
-function checkResponse({ application_properties: properties }: Message): void {
+function readAnswer({ application_properties: properties }: Message): TokenAnswer {
   const answer = properties as Record<string, unknown> | undefined;
   const status = Number(answer?.['status-code']);
-  if (status >= 200 && status < 300) return;
   const said = answer?.['status-description'];
-  const description = typeof said === 'string' && said !== '' ? said : 'no description';
+  const description = typeof said === 'string' && said !== '' ? said : undefined;
+  if (status >= 200 && status < 300) return { status, description };
   const { code, text, hint } = meaningOf(status);
-  throw new AgentError(code, `${text} (status ${String(status)}): ${description}`, {
+  throw new AgentError(code, `${text} (status ${String(status)}): ${description ?? 'no description'}`, {
     condition: `cbs:${String(status)}`,
     hint,
     retry: code === 'refused' || code === 'no-device' ? 'late' : 'soon',

@@ -33,6 +33,8 @@ export interface ConnectionOptions {
    * and loses itself when a peer stalls inside a frame.
    */
   silenceMs?: number | undefined;
+  /** Is told of every frame. */
+  onFrame?: GuardOptions['trace'];
 }
 
 /** Azure IoT Hub's own frame size. */
@@ -78,7 +80,7 @@ class GuardedConnection implements AmqpConnection {
 
   constructor(
     socket: GuardableSocket,
-    { endpoint, log, anonymous, idleTimeoutMs, silenceMs = defaultSilenceMs }: ConnectionOptions,
+    { endpoint, log, anonymous, idleTimeoutMs, silenceMs = defaultSilenceMs, onFrame }: ConnectionOptions,
   ) {
     this.#socket = guard(socket, {
       maxFrameBytes,
@@ -87,7 +89,7 @@ class GuardedConnection implements AmqpConnection {
       onBytes: () => {
         this.#lastByteAt = performance.now();
       },
-      trace: log.isTracing === true ? frameTrace(log) : undefined,
+      trace: onFrame ?? (log.isTracing === true ? frameTrace(log) : undefined),
     });
     setMaxListeners(0, this.over);
     const containerId = randomUUID();

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { PeerCertificate } from 'node:tls';
 import { AgentError, errorText } from '../errors.js';
 import { Conversation } from './guard/conversation.js';
+import { describeFrame, type FrameFields } from './guard/describe.js';
 import { Frame } from './guard/frame.js';
 import { layerOfHeader } from './guard/header.js';
 import { Intake } from './guard/intake.js';
@@ -31,6 +32,8 @@ export interface TracedFrame {
   performative: PerformativeName | 'empty';
   channel: number;
   bytes: number;
+  /** What is in it, but for the payload; to be asked for at once or not at all. */
+  describe: () => FrameFields;
 }
 
 /**
@@ -242,7 +245,8 @@ const defaultMaxDepth = 32;
 const mostAtOnce = 64 * 1024;
 
 function traced(frame: Frame): TracedFrame {
-  return { performative: frame.performative, channel: frame.channel, bytes: frame.size };
+  const { performative, channel, size: bytes } = frame;
+  return { performative, channel, bytes, describe: () => describeFrame(frame) };
 }
 
 function bug(error: unknown): AgentError {

@@ -251,11 +251,11 @@ function present<T>(link: T | undefined, name: string): T {
 }
 
 /** `/devices/{id}[/modules/{module}]`, ids as they are: the Node SDK does not encode them here, and the hub decodes. */
-function devicePath({ deviceId, moduleId }: DeviceId): string {
+export function devicePath({ deviceId, moduleId }: DeviceId): string {
   return moduleId === undefined ? `/devices/${deviceId}` : `/devices/${deviceId}/modules/${moduleId}`;
 }
 
-async function attachTelemetry(session: Session, path: string, signal: AbortSignal): Promise<Sender> {
+export async function attachTelemetry(session: Session, path: string, signal: AbortSignal): Promise<Sender> {
   const sender = session.attach_sender({
     name: `telemetry link/${randomUUID()}`,
     target: { address: `${path}/messages/events` },
@@ -266,7 +266,7 @@ async function attachTelemetry(session: Session, path: string, signal: AbortSign
   return sender;
 }
 
-async function attachCommands(session: Session, path: string, signal: AbortSignal): Promise<Receiver> {
+export async function attachCommands(session: Session, path: string, signal: AbortSignal): Promise<Receiver> {
   const receiver = session.attach_receiver({
     name: `command link/${randomUUID()}`,
     source: { address: `${path}/messages/deviceBound` },

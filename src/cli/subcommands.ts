@@ -46,6 +46,11 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/status.js')).statusCommand,
       },
       {
+        name: 'check',
+        summary: 'what of the way to the hub works, and what to do',
+        load: async () => (await import('./device/check.js')).checkCommand,
+      },
+      {
         name: 'spool',
         summary: 'telemetry that waits on disk, and what the hub refused',
         load: async () => (await import('./device/spool.js')).spoolCommand,

@@ -26,6 +26,11 @@ export function websocketUpgrades(onStream: (stream: Duplex, request: IncomingMe
       const stream = createWebSocketStream(websocket);
       // A reset; the close that follows is what counts.
       stream.on('error', () => undefined);
+      // A client that vanishes leaves the stream waiting for an end of its own.
+      websocket.once('close', () => {
+        if (stream.readableEnded) stream.destroy();
+        else stream.once('end', () => stream.destroy());
+      });
       onStream(stream, request);
     });
   };

@@ -6,13 +6,15 @@ import type { Emulator } from '../../emulator/emulator.js';
 export function environmentLines(emulator: Emulator, caFile: string, controlUrl: string): string {
   const [device] = emulator.devices;
   const ca = resolve(caFile);
+  const httpsPort = emulator.httpsPort === 443 ? undefined : emulator.httpsPort?.toString();
   const variables: Record<string, string | undefined> = {
     IOTHUB_DEVICE_CONNECTION_STRING: device && emulator.deviceConnectionString(device.deviceId),
     IOTHUB_SERVICE_CONNECTION_STRING: emulator.serviceConnectionString(),
     IOTHUB_EVENTHUB_CONNECTION_STRING: emulator.eventHubConnectionString,
     IOTHUB_DEVICE_CA: ca,
     IOTHUB_SERVICE_CA: ca,
-    IOTHUB_SERVICE_HTTPS_PORT: emulator.httpsPort === 443 ? undefined : emulator.httpsPort?.toString(),
+    IOTHUB_DEVICE_HTTPS_PORT: httpsPort,
+    IOTHUB_SERVICE_HTTPS_PORT: httpsPort,
     NODE_EXTRA_CA_CERTS: ca,
     IOTHUB_EMULATOR_URL: controlUrl,
   };

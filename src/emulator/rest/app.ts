@@ -14,6 +14,11 @@ import { twinRoutes } from './twins.js';
 /** The service side over HTTPS, in the shapes that the SDKs read (api-version 2021-04-12 and its neighbours). */
 export function restApp(hub: Hub): Hono {
   const app = new Hono({ getPath: rawPath });
+  app.use(async (c, next) => {
+    await next();
+    // Node.js would write this machine's time, which may not be the hub's.
+    c.header('date', new Date(hub.now()).toUTCString());
+  });
   app.get('/health', (c) => c.json({ status: 'healthy' }));
   queryRoutes(app, hub);
   twinRoutes(app, hub);

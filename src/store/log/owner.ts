@@ -65,6 +65,15 @@ export async function own(directory: string): Promise<Owner> {
   }
 }
 
+/** The pid of the process that owns the store, if one does. Asks, and changes nothing. */
+export async function ownerOf(directory: string): Promise<number | undefined> {
+  for (const name of await diskFiles.list(directory)) {
+    const pid = socketPattern.exec(name)?.[1];
+    if (pid !== undefined && (await isAlive(directory, name))) return Number(pid);
+  }
+  return undefined;
+}
+
 async function otherOwner(directory: string, own: string): Promise<number | undefined> {
   for (const name of await diskFiles.list(directory)) {
     const pid = socketPattern.exec(name)?.[1];

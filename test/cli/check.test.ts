@@ -1,0 +1,538 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat } from 'node:fs/promises';
+import { createServer as createHttpServer, type Server as HttpServer } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import { createServer, type AddressInfo, type Server } from 'node:net';
+import { join } from 'node:path';
+import { createServer as createTlsServer } from 'node:tls';
+import { promisify } from 'node:util';
+import { describe, expect, test, vi } from 'vitest';
+
+import { makeCertificate, type NewCertificate } from '../../src/emulator/certificates.js';
+import type { Emulator, EmulatorOptions } from '../../src/emulator/emulator.js';
+import { HttpConnectProxy } from '../amqp/http-proxy.js';
+import { device, startHub } from '../amqp/hub.js';
+import { jsonLines, startAgent } from '../daemon/agent-kit.js';
+import { environmentOf, Folder, runTool, ToolProcess } from './tool.js';
+
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+
+interface SetUp extends AsyncDisposable {
+  hub: Emulator;
+  folder: Folder;
+  env: Record<string, string>;
+  /** Listens as long as the hub does; the port. */
+  serve: (server: Server | HttpServer) => Promise<number>;
+}
+
+async function setUp(options: EmulatorOptions = {}): Promise<SetUp> {
+  const hub = await startHub({ httpsPort: 0, ...options });
+  const folder = await Folder.make();
+  const servers: (Server | HttpServer)[] = [];
+  return {
+    hub,
+    folder,
+    env: { ...(await environmentOf(hub, device, folder)), IOTHUB_DEVICE_HTTPS_PORT: String(hub.httpsPort) },
+    async serve(server) {
+      servers.push(server);
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      return (server.address() as AddressInfo).port;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const server of servers) await closed(server);
+      await hub[Symbol.asyncDispose]();
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function closed(server: Server | HttpServer): Promise<void> {
+  server.close();
+  if ('closeAllConnections' in server) server.closeAllConnections();
+  await once(server, 'close');
+}
+
+interface Line {
+  check: string;
+  result: 'ok' | 'warn' | 'failed' | 'skipped';
+  detail?: string;
+  code?: string;
+  error?: string;
+  hint?: string;
+  facts?: Record<string, unknown>;
+}
+
+/** Runs it as a process; the lines, and in one text all that is said about each check. */
+async function check(env: Record<string, string>, ...args: string[]) {
+  const { code, out, err } = await runTool('iothub-device', ['check', '-o', 'json', ...args], { env });
+  return { code, err, out, lines: jsonLines(out) as unknown as Line[] };
+}
+
+const about = (lines: readonly Line[], name: string): string => {
+  const line = lines.find((one) => one.check === name);
+  return [line?.result, line?.detail, line?.error, line?.hint].filter(Boolean).join('\n');
+};
+const withResult = (lines: readonly Line[], result: Line['result']): string[] =>
+  lines.filter((line) => line.result === result).map((line) => line.check);
+
+/** Every check, in the order in which they are made. The names are a promise. */
+const names = [
+  ...['config', 'identity', 'agent', 'dns', 'tcp', 'proxy', 'https', 'clock', 'tls'],
+  ...['amqp', 'token', 'telemetry', 'commands', 'message-size', 'spool', 'handlers'],
+];
+
+async function closedPort(it: SetUp): Promise<number> {
+  const server = createServer();
+  const port = await it.serve(server);
+  server.close();
+  return port;
+}
+
+/** The same device of a hub that is said to be elsewhere. */
+function movedTo(env: Record<string, string>, host: string): Record<string, string> {
+  const connectionString = env['IOTHUB_DEVICE_CONNECTION_STRING']!.replace(
+    /HostName=[^;]*/,
+    `HostName=${host}`,
+  );
+  return { ...env, IOTHUB_DEVICE_CONNECTION_STRING: connectionString };
+}
+
+test('everything in order: each check says what it found, exit 0', async () => {
+  await using it = await setUp();
+  const { code, err, lines } = await check(it.env);
+  expect(lines.map((line) => line.check)).toEqual(names);
+  expect([withResult(lines, 'ok'), err, code]).toEqual([names, '', 0]);
+  expect(about(lines, 'identity')).toContain(`${device} on localhost:${String(it.hub.port)}, with a key`);
+  expect(about(lines, 'tls')).toMatch(
+    /TLS 1\.3, "localhost" until .* signed by "iothub-emulator CA" \(trusted: --ca\)/,
+  );
+  expect(about(lines, 'clock')).toBe('ok\nagrees with that of the hub');
+  expect(lines.find((line) => line.check === 'telemetry')?.facts).toMatchObject({ credit: 1000 });
+  // Nothing is left behind on disk or at the hub.
+  await expect(stat(join(it.folder.path, 'state'))).rejects.toThrow('ENOENT');
+  await vi.waitFor(() => {
+    expect(it.hub.connections).toEqual([]);
+  });
+});
+
+/** The agent would find the other way, which is not what is wanted of it here. */
+const withoutWebSocket = (env: Record<string, string>) => ({ ...env, IOTHUB_DEVICE_TRANSPORT: 'amqp' });
+
+/** A server that shows a certificate like this, signed by an authority that is trusted. */
+async function certified(
+  { env, folder, serve }: SetUp,
+  certificate: Pick<NewCertificate, 'hostNames' | 'days'> & { now?: number },
+): Promise<Record<string, string>> {
+  const now = Date.now();
+  const issuer = await makeCertificate({ commonName: 'Some CA', usage: 'authority', now });
+  const own = await makeCertificate({ commonName: 'server', usage: 'server', now, issuer, ...certificate });
+  const port = await serve(createTlsServer({ cert: own.certificate, key: own.key }));
+  const ca = await folder.write('some-ca.pem', issuer.certificate);
+  return { ...movedTo(env, `localhost:${String(port)}`), IOTHUB_DEVICE_CA: ca };
+}
+
+interface Broken {
+  what: string;
+  /** Breaks something, and tells the environment in which it shows. */
+  breaks: (it: SetUp) => Promise<Record<string, string>> | Record<string, string>;
+  fails: string[];
+  names: RegExp;
+  exits: number;
+}
+
+const brokenSetUps: Broken[] = [
+  {
+    what: "this machine's clock is two hours slow",
+    breaks: ({ hub, env }) => {
+      hub.jumpClock(2 * hourMs);
+      return env;
+    },
+    fails: ['clock', 'token'],
+    names: /clock is 2h slow[^]*timedatectl/,
+    exits: 78,
+  },
+  {
+    what: "this machine's clock is two hours fast",
+    breaks: ({ hub, env }) => {
+      hub.jumpClock(-2 * hourMs);
+      return env;
+    },
+    fails: ['clock'],
+    names: /clock is 2h fast/,
+    exits: 78,
+  },
+  {
+    what: 'the wrong authority is trusted',
+    breaks: async ({ folder, env }) => {
+      const other = await makeCertificate({ commonName: 'Other CA', usage: 'authority', now: Date.now() });
+      return { ...env, IOTHUB_DEVICE_CA: await folder.write('other.pem', other.certificate) };
+    },
+    fails: ['tls'],
+    names: /not trusted[^]*signed by "iothub-emulator CA"[^]*--ca FILE/,
+    exits: 76,
+  },
+  {
+    what: 'the host name is that of another server',
+    breaks: (it) => certified(it, { hostNames: ['hub.example.com'] }),
+    fails: ['tls'],
+    names: /certificate for another name[^]*it is for hub\.example\.com[^]*HostName/,
+    exits: 76,
+  },
+  {
+    what: 'the certificate has expired',
+    breaks: (it) => certified(it, { hostNames: ['localhost'], now: Date.now() - 30 * dayMs, days: 10 }),
+    fails: ['tls'],
+    names: /expired certificate[^]*from \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d/,
+    exits: 76,
+  },
+  {
+    what: 'the key is wrong',
+    breaks: ({ env }) => {
+      const key = Buffer.alloc(32, 'wrong').toString('base64');
+      const text = env['IOTHUB_DEVICE_CONNECTION_STRING']!.replace(
+        /SharedAccessKey=.*/,
+        `SharedAccessKey=${key}`,
+      );
+      return { ...env, IOTHUB_DEVICE_CONNECTION_STRING: text };
+    },
+    fails: ['token'],
+    names: /refused the token \(status 401\)[^]*signature[^]*key may be wrong/,
+    exits: 77,
+  },
+  {
+    what: 'the device is disabled',
+    breaks: ({ hub, env }) => {
+      hub.setDeviceStatus(device, 'disabled');
+      return env;
+    },
+    fails: ['token'],
+    names: /refused the token \(status 401\): .*disabled/,
+    exits: 77,
+  },
+  {
+    what: 'nothing listens on the port',
+    breaks: async (it) => withoutWebSocket(movedTo(it.env, `localhost:${String(await closedPort(it))}`)),
+    fails: ['tcp'],
+    names: /refused the connection \(ECONNREFUSED\)[^]*nothing listens there/,
+    exits: 69,
+  },
+  {
+    what: 'a plain HTTP server is on the port',
+    breaks: async ({ env, serve }) => {
+      const port = await serve(createHttpServer((_request, response) => response.end('hello')));
+      return movedTo(env, `localhost:${String(port)}`);
+    },
+    fails: ['tls'],
+    names: /does not speak TLS[^]*an HTTP server without TLS/,
+    exits: 76,
+  },
+  {
+    what: 'HTTPS is on the port',
+    breaks: ({ hub, env }) => movedTo(env, `localhost:${String(hub.httpsPort)}`),
+    fails: ['amqp'],
+    names: /AMQP over TLS on port 5671/,
+    exits: 76,
+  },
+  {
+    what: 'the name is unknown',
+    breaks: ({ env }) => movedTo(env, 'no-such-hub.invalid'),
+    fails: ['dns'],
+    names: /no-such-hub\.invalid|name servers/,
+    exits: 68,
+  },
+  {
+    what: 'the port says nothing',
+    breaks: async ({ env, serve }) => {
+      // It takes what comes, and ends with the client.
+      const port = await serve(createServer((socket) => socket.on('error', () => undefined).resume()));
+      return withoutWebSocket(movedTo(env, `localhost:${String(port)}`));
+    },
+    fails: ['tls'],
+    names: /is open, and says nothing to TLS within 4s[^]*firewall/,
+    exits: 69,
+  },
+  {
+    what: 'the device is unknown',
+    breaks: ({ hub, env }) => {
+      hub.removeDevice(device);
+      return env;
+    },
+    fails: ['token'],
+    names: /has no device/,
+    exits: 77,
+  },
+];
+
+describe.concurrent('a broken set-up is named', () => {
+  test.each(brokenSetUps)('$what: exit $exits', async ({ breaks, fails, names: cause, exits }) => {
+    await using it = await setUp();
+    const { code, out, lines } = await check(await breaks(it));
+    expect(withResult(lines, 'failed')).toEqual(fails);
+    expect(about(lines, fails[0]!)).toMatch(cause);
+    expect(code).toBe(exits);
+    // Those that need it are not tried; all are named, whatever has failed; and no key is in it.
+    expect(lines.map((line) => line.check)).toEqual(names);
+    expect(out).not.toMatch(/SharedAccessKey|sig=/);
+  });
+});
+
+const inNamespace = ['--map-root-user', '--mount'];
+const canMount = spawnSync('unshare', [...inNamespace, 'mount', '-t', 'tmpfs', 'none', '/mnt']).status === 0;
+
+describe.skipIf(!canMount)('on a disk of its own', () => {
+  /** In a mount namespace with a small file system on /mnt, after `script`. */
+  async function checkOn(size: string, script: string, env: Record<string, string>) {
+    const tool = join(import.meta.dirname, '../../bin/iothub-device.js');
+    const { stdout } = await promisify(execFile)(
+      'unshare',
+      [
+        ...inNamespace,
+        'sh',
+        '-c',
+        `mount -t tmpfs -o size=${size},mode=700 none /mnt; ${script}
+         "$0" --use-openssl-ca "$1" check -o json; echo "{\\"exit\\":$?}"`,
+        process.execPath,
+        tool,
+      ],
+      { env: { PATH: process.env['PATH'], ...env, XDG_STATE_HOME: '/mnt' } },
+    );
+    const lines = jsonLines(stdout);
+    return { code: lines.pop()?.['exit'], lines: lines as unknown as Line[] };
+  }
+
+  test('the disk is full: exit 74', async () => {
+    await using it = await setUp();
+    const { code, lines } = await checkOn('4m', 'head -c 8m /dev/zero > /mnt/fill 2>&1 | true', it.env);
+    expect(withResult(lines, 'failed')).toEqual(['spool']);
+    expect(about(lines, 'spool')).toMatch(/the disk is full: 0 B free in \/mnt\b[^]*make room there/);
+    expect(code).toBe(74);
+  });
+
+  test('a spool that may outgrow its disk: a warning, with how much it may', async () => {
+    await using it = await setUp();
+    const queue = '"$0" --use-openssl-ca "$1" send --queue --data x -o none';
+    const { code, lines } = await checkOn('20m', queue, it.env);
+    expect(about(lines, 'spool')).toMatch(
+      /^warn\n.*: 1 waiting, 0 rejected; \d+ MiB free\n.* 256 MiB \(max_size/,
+    );
+    expect(code).toBe(0);
+  });
+});
+
+describe('where port 5671 is shut', () => {
+  test('AMQP goes inside of a WebSocket: a warning, and all else is checked on that way', async () => {
+    await using it = await setUp();
+    const { code, lines } = await check(movedTo(it.env, `localhost:${String(await closedPort(it))}`));
+    expect(about(lines, 'tcp')).toMatch(/^warn\n.*ECONNREFUSED[^]*inside of a WebSocket, by port \d+/);
+    expect([withResult(lines, 'warn'), withResult(lines, 'failed'), code]).toEqual([['tcp'], [], 0]);
+    expect(it.hub.record.of('telemetry')).toEqual([]);
+  });
+
+  test('and a captive portal answers to HTTPS: that is what is named', async () => {
+    await using it = await setUp();
+    const certificate = { commonName: 'portal', hostNames: ['portal'], usage: 'server' } as const;
+    const { certificate: cert, key } = await makeCertificate({ ...certificate, now: Date.now() });
+    const portal = createHttpsServer({ cert, key }, (_request, response) => {
+      response.setHeader('content-type', 'text/html').end('<h1>Welcome to the airport</h1>');
+    });
+    const env = {
+      ...movedTo(it.env, `localhost:${String(await closedPort(it))}`),
+      IOTHUB_DEVICE_HTTPS_PORT: String(await it.serve(portal)),
+    };
+    const { code, lines } = await check(env);
+    expect(about(lines, 'https')).toMatch(/no hub: a web page \(HTTP 200, text\/html\)[^]*captive portal/);
+    // Its clock is nobody's business.
+    expect([withResult(lines, 'failed'), about(lines, 'clock')]).toEqual([['https', 'tls'], 'skipped']);
+    expect(code).toBe(76);
+  });
+
+  test('a proxy that lets us through is named, and its password is not', async () => {
+    await using it = await setUp();
+    await using proxy = await HttpConnectProxy.start();
+    const env = {
+      ...it.env,
+      IOTHUB_DEVICE_PROXY: `http://ada:s3cret-Passw0rd@127.0.0.1:${String(proxy.port)}`,
+    };
+    const { code, out, lines } = await check(env);
+    expect([withResult(lines, 'ok'), code]).toEqual([names, 0]);
+    expect(about(lines, 'proxy')).toMatch(/^ok\nhttp:\/\/127\.0\.0\.1:\d+ lets us through to port \d+$/);
+    expect(out).not.toContain('s3cret');
+  });
+
+  test('a proxy that is not there', async () => {
+    await using it = await setUp();
+    const env = { ...it.env, IOTHUB_DEVICE_PROXY: `http://127.0.0.1:${String(await closedPort(it))}` };
+    const { code, lines } = await check(env);
+    expect(about(lines, 'proxy')).toMatch(/the proxy .* refused the connection[^]*HTTPS_PROXY/);
+    expect([withResult(lines, 'failed')[0], code]).toEqual(['proxy', 69]);
+  });
+});
+
+describe('beside a running agent', () => {
+  test('its connection stays; --force takes it', async () => {
+    await using it = await startAgent({ hubOptions: { httpsPort: 0 } });
+    const env = { ...it.env, IOTHUB_DEVICE_HTTPS_PORT: String(it.hub.httpsPort) };
+    const first = await check(env);
+    expect(first.code).toBe(0);
+    expect(about(first.lines, 'agent')).toContain(`ok\nprocess ${String(it.agent.pid)} is online since `);
+    expect(withResult(first.lines, 'skipped')).toEqual(['token', 'telemetry', 'commands', 'message-size']);
+    expect(about(first.lines, 'token')).toMatch(/a second login would put it offline\n--force/);
+    expect(about(first.lines, 'spool')).toContain(`in use by process ${String(it.agent.pid)}; 0 waiting`);
+    expect(it.agent.err).not.toContain('offline');
+
+    const forced = await check(env, '--force');
+    expect([forced.code, withResult(forced.lines, 'ok')]).toEqual([0, names]);
+    await it.agent.says(/offline .*used elsewhere/);
+  });
+
+  test('one that is not online: its own last error, and the exit code of that', async () => {
+    await using it = await startAgent({ online: false });
+    const { code, lines } = await check(it.env);
+    expect(withResult(lines, 'failed')).toEqual(['agent']);
+    expect(about(lines, 'agent')).toMatch(
+      /is not online: the hub refused the token .*disabled[^]*the next try is at/,
+    );
+    expect(code).toBe(77);
+  });
+
+  test('one that has no control socket is known by its store, whose lock is left alone', async () => {
+    await using it = await startAgent({ config: '' });
+    await it.folder.write('agent.toml', '[control]\nsocket = ""\n');
+    await it.restart();
+    const { code, lines } = await check(it.env);
+    expect(about(lines, 'agent')).toMatch(new RegExp(`^warn\nprocess ${String(it.agent.pid)} has the store`));
+    expect(withResult(lines, 'skipped')).toEqual(
+      expect.arrayContaining(['token', 'telemetry', 'commands', 'spool']),
+    );
+    expect(code).toBe(0);
+    expect(it.agent.err).not.toContain('offline');
+  });
+});
+
+test('a configuration with a mistake: every problem of it, and nothing is tried', async () => {
+  await using it = await setUp();
+  const file = await it.folder.write('agent.toml', '[hub]\ntoken_tll = "1h"\n[log]\nlevel = "loud"\n');
+  const { code, lines } = await check(it.env, '--config', file);
+  expect(about(lines, 'config')).toMatch(
+    /2 problems[^]*:2:1: hub\.token_tll: .*did you mean "token_ttl"[^]*:4:/,
+  );
+  expect(withResult(lines, 'skipped')).toEqual(names.slice(1));
+  expect(code).toBe(78);
+});
+
+test('a handler that cannot be started is named, with why', async () => {
+  await using it = await setUp();
+  const handlers =
+    '[[handlers]]\nname = "good"\nexec = ["/bin/true"]\n[[handlers]]\nname = "gone"\nexec = ["/no/such"]\n';
+  const { code, lines } = await check(it.env, '--config', await it.folder.write('agent.toml', handlers));
+  expect(about(lines, 'handlers')).toMatch(/1 of 2 cannot be run\ngone: .*\/no\/such/);
+  expect([withResult(lines, 'failed'), code]).toEqual([['handlers'], 78]);
+});
+
+test('a ready-made token that has run out never gets to the hub', async () => {
+  await using it = await setUp();
+  const past = String(Math.floor(Date.now() / 1000) - 60);
+  const token = `SharedAccessSignature sr=localhost%2Fdevices%2F${device}&sig=${encodeURIComponent('c2VjcmV0IHNpZ25hdHVyZQ==')}&se=${past}`;
+  const text = `HostName=localhost:${String(it.hub.port)};DeviceId=${device};SharedAccessSignature=${token}`;
+  const { code, out, lines } = await check({ ...it.env, IOTHUB_DEVICE_CONNECTION_STRING: text });
+  expect(about(lines, 'identity')).toMatch(/the token expired at/);
+  expect(code).toBe(77);
+  expect(out).not.toContain('c2VjcmV0');
+});
+
+test('--timeout bounds the whole of it, and what was not tried says so', async () => {
+  await using it = await setUp();
+  const port = await it.serve(createServer((socket) => socket.on('error', () => undefined).resume()));
+  const { code, lines } = await check(movedTo(it.env, `localhost:${String(port)}`), '--timeout', '2s');
+  expect(about(lines, 'tls')).toMatch(/no answer within the time that --timeout gives/);
+  expect(about(lines, 'handlers')).toMatch(/no time left/);
+  expect(lines.map((line) => line.check)).toEqual(names);
+  expect(code).toBe(69);
+});
+
+describe('--facts', () => {
+  test('writes down what the hub answered, for its owner alone, without names and secrets', async () => {
+    await using it = await setUp();
+    const file = join(it.folder.path, 'facts.json');
+    expect(await check(it.env, '--facts', file)).toMatchObject({ code: 0 });
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    const text = await readFile(file, 'utf8');
+    const key = it.env['IOTHUB_DEVICE_CONNECTION_STRING']!.replace(/.*SharedAccessKey=/, '');
+    for (const hidden of [device, 'localhost', key, 'SharedAccessSignature', it.folder.path]) {
+      expect(text).not.toContain(hidden);
+    }
+    const facts = JSON.parse(text) as Record<string, unknown>;
+    expect(facts).toMatchObject({
+      v: 1,
+      sasl: { offered: ['ANONYMOUS', 'MSSBCBS', 'PLAIN'] },
+      open: {
+        'container-id': expect.stringMatching(/^DeviceGateway_[0-9a-f]{32}$/) as unknown,
+        'max-frame-size': 65_536,
+        'channel-max': 8191,
+        'idle-time-out': 240_000,
+      },
+      begin: { 'incoming-window': expect.any(Number) as unknown },
+      links: {
+        'telemetry link': {
+          attach: {
+            'max-message-size': 1_048_576,
+            target: { is: 'target', address: '/devices/{device}/messages/events' },
+          },
+          firstCredit: 1000,
+        },
+        'command link': { attach: { source: { address: '/devices/{device}/messages/deviceBound' } } },
+        '$cbs request link': { attach: { target: { address: '$cbs' } } },
+      },
+      redirect: null,
+      putToken: { status: 200, description: 'OK' },
+      tokenExpiry: { observed: false },
+    });
+    const frames = facts['frames'] as { from: string; frame: string }[];
+    expect(frames.slice(0, 2).map(({ from, frame }) => `${from} ${frame}`)).toEqual([
+      'device open',
+      'hub open',
+    ]);
+  });
+
+  test('--watch-expiry waits for what the hub does when the token runs out', async () => {
+    await using it = await setUp();
+    const file = join(it.folder.path, 'facts.json');
+    const args = ['check', '-o', 'json', '--facts', file, '--watch-expiry', '1m'];
+    await using tool = new ToolProcess('iothub-device', args, { env: it.env });
+    await tool.says(/waiting for the hub to end the token/);
+    it.hub.jumpClock(hourMs);
+    expect(await tool.finish()).toMatchObject({ code: 0 });
+    const { tokenExpiry, errors } = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    expect(tokenExpiry).toMatchObject({
+      observed: true,
+      tokenLifeMs: 60_000,
+      condition: 'amqp:unauthorized-access',
+    });
+    expect(errors).toMatchObject([{ condition: 'amqp:unauthorized-access' }]);
+  });
+
+  test('a file that cannot be written: exit 73', async () => {
+    await using it = await setUp();
+    const { code, err } = await check(it.env, '--facts', join(it.folder.path, 'no/such/place.json'));
+    expect([code, err]).toEqual([73, expect.stringMatching(/^error: cannot write the facts/)]);
+  });
+
+  test('--watch-expiry without it: exit 64', async () => {
+    await using it = await setUp();
+    expect(await check(it.env, '--watch-expiry', '1m')).toMatchObject({ code: 64, out: '' });
+  });
+});
+
+test('as text: a word, a name, what was found, and the cure below it; no colours but on a terminal', async () => {
+  await using it = await setUp();
+  it.hub.setDeviceStatus(device, 'disabled');
+  const { out } = await runTool('iothub-device', ['check', '-o', 'text'], { env: it.env });
+  expect(out).toMatch(/^ok {4}dns {11}localhost is .*127\.0\.0\.1/m);
+  expect(out).toMatch(/^FAIL {2}token {9}the hub refused the token .*\n {20}the key may be wrong/m);
+  expect(out).toMatch(/^- {5}commands {6}not tried: it needs token$/m);
+
+  expect(out).not.toMatch(/\x1b/);
+});
