@@ -61,6 +61,11 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/inbox.js')).inboxCommand,
       },
       {
+        name: 'config',
+        summary: 'the configuration: begin one, check it, see what holds',
+        load: async () => (await import('./device/config.js')).configCommand,
+      },
+      {
         name: 'handler',
         summary: 'handlers: list them, try one, begin one',
         load: async () => (await import('./device/handler.js')).handlerCommand,

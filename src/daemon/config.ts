@@ -105,9 +105,11 @@ function placedIn(merged: Merged, problems: readonly Problem[]): PlacedProblem[]
   });
 }
 
-/** What all of valibot's schemas have that can hold a key. */
-interface AnySchema {
+/** What of valibot's schemas is needed to walk through them. */
+export interface AnySchema {
   type: string;
+  default?: unknown;
+  pipe?: readonly unknown[];
   entries?: Record<string, AnySchema>;
   item?: AnySchema;
   wrapped?: AnySchema;

@@ -2,7 +2,7 @@ import { mkdir, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 
-import { configPlaces, findConfig, untilQuiet } from '../../src/cli/config-files.js';
+import { configPlaces, findConfig, ownConfigPlace, untilQuiet } from '../../src/cli/config-files.js';
 import { readConfig, readConfigFile } from '../../src/cli/config-options.js';
 import { fakeIo } from './fake-io.js';
 import { Folder } from './tool.js';
@@ -49,6 +49,12 @@ test('without XDG_CONFIG_HOME it is ~/.config; a relative one is passed over', (
   expect(configPlaces(fakeIo({ env: { XDG_CONFIG_HOME: 'here' } }))).toEqual([
     '/etc/iothub-device/config.toml',
   ]);
+});
+
+test('a new one goes to the user, that of root to the machine', () => {
+  const place = ownConfigPlace(fakeIo({ env: { HOME: '/home/me' } }));
+  const ofUser = '/home/me/.config/iothub-device/config.toml';
+  expect(place).toBe(process.getuid?.() === 0 ? '/etc/iothub-device/config.toml' : ofUser);
 });
 
 test('what lies in conf.d beside it adds to it, in the order of the bytes of its names', async () => {
