@@ -536,3 +536,28 @@ test('as text: a word, a name, what was found, and the cure below it; no colours
 
   expect(out).not.toMatch(/\x1b/);
 });
+
+test('the page about operations shows and explains every check, in their order', async () => {
+  const page = await readFile(join(import.meta.dirname, '../../docs/operations.md'), 'utf8');
+  const [, shown = ''] = /```console\n\$ iothub-device check\n(.*?)```/s.exec(page) ?? [];
+  expect([...shown.matchAll(/^(?:ok|warn|FAIL|-) +([a-z-]+) /gm)].map(([, name]) => name)).toEqual(names);
+  const [, table = ''] = /^\| check .*\n\| -.*\n((?:\|.*\n)+)/m.exec(page) ?? [];
+  expect([...table.matchAll(/^\| `([a-z-]+)`/gm)].map(([, name]) => name)).toEqual(names);
+});
+
+test('a device with a certificate: until when, and no token is needed', async () => {
+  await using it = await setUp();
+  const { certificate, key } = await it.hub.issueDeviceCertificate('dev-x509');
+  it.hub.addDevice('dev-x509', { type: 'certificateAuthority' });
+  const { code, lines } = await check({
+    IOTHUB_DEVICE_CONNECTION_STRING: it.hub.deviceConnectionString('dev-x509'),
+    IOTHUB_DEVICE_CERT: await it.folder.write('cert.pem', certificate),
+    IOTHUB_DEVICE_KEY: await it.folder.write('key.pem', key),
+    IOTHUB_DEVICE_CA: it.env['IOTHUB_DEVICE_CA']!,
+    IOTHUB_DEVICE_HTTPS_PORT: it.env['IOTHUB_DEVICE_HTTPS_PORT']!,
+    XDG_STATE_HOME: it.env['XDG_STATE_HOME']!,
+  });
+  expect(about(lines, 'identity')).toMatch(/with a certificate \(CN=dev-x509\) until \d{4}-\d\d-\d\d$/);
+  expect(about(lines, 'token')).toMatch(/none is needed/);
+  expect([withResult(lines, 'ok'), code]).toEqual([names, 0]);
+});

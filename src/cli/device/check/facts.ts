@@ -35,7 +35,7 @@ const mostFrames = 500;
 
 /** The others are about this machine, and nobody else's business. */
 const aboutHub = new Set([
-  ...['tcp', 'https', 'clock', 'tls', 'amqp'],
+  ...['https', 'clock', 'tls', 'amqp'],
   ...['token', 'telemetry', 'commands', 'message-size'],
 ]);
 
