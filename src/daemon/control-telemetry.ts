@@ -67,7 +67,8 @@ interface Parameters {
 
 /** 2xx: kept. 422: the hub will never take it. 504: the hub has not said yet; it is kept. */
 const statusByOutcome = { queued: 202, accepted: 200, rejected: 422, failed: 500 } as const;
-const bodyWithinMs = 30_000;
+/** 256 KiB over a Unix socket. */
+const bodyWithinMs = 10_000;
 
 async function takeOne(
   { request, response, over }: Exchange,

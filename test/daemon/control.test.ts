@@ -1,7 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { request } from 'node:http';
-import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -198,55 +197,14 @@ describe('POST /v1/telemetry as NDJSON', () => {
   });
 });
 
-describe('clients that do harm', () => {
-  test('a thousand that say nothing do not keep the next one out', async () => {
-    await using it = await startAgent();
-    const idle: Socket[] = [];
-    for (let n = 0; n < 1_000; n++) {
-      const socket = connect(it.socket);
-      idle.push(socket);
-      // EAGAIN: more of them wait than the agent has come to accept.
-      await once(socket, 'connect').catch(() => undefined);
-      socket.on('error', () => undefined);
-    }
-    for (let n = 0; n < 5; n++) expect((await it.curl('/v1/status')).status).toBe(200);
-    expect((await it.curl('/v1/telemetry?wait=hub', '-d', 'x')).status).toBe(200);
-    for (const socket of idle) socket.destroy();
+test('unknown paths and methods are told what there is', async () => {
+  await using it = await startAgent();
+  expect(await it.curl('/v2/status')).toMatchObject({
+    status: 404,
+    json: { paths: expect.any(Array) as unknown },
   });
-
-  test('a line without an end fills no memory, and others are served meanwhile', async () => {
-    await using it = await startAgent();
-    const stream = request({
-      socketPath: it.socket,
-      path: '/v1/telemetry',
-      method: 'POST',
-      headers: { 'content-type': 'application/x-ndjson' },
-    });
-    const responded = once(stream, 'response') as Promise<[NodeJS.ReadableStream]>;
-    const chunk = Buffer.alloc(1024 * 1024, 'x');
-    for (let n = 0; n < 256; n++) {
-      if (!stream.write(chunk)) await once(stream, 'drain');
-      if (n === 128) expect((await it.curl('/v1/status')).status).toBe(200);
-    }
-    stream.end('\n{"bodyText":"after"}\n');
-    const [response] = await responded;
-    let text = '';
-    for await (const part of response) text += String(part);
-    expect(jsonLines(text)).toMatchObject([
-      { line: 1, outcome: 'failed', code: 'data' },
-      { line: 2, outcome: 'queued' },
-    ]);
-  }, 60_000);
-
-  test('unknown paths and methods are told what there is', async () => {
-    await using it = await startAgent();
-    expect(await it.curl('/v2/status')).toMatchObject({
-      status: 404,
-      json: { paths: expect.any(Array) as unknown },
-    });
-    expect(await it.curl('/v1/telemetry')).toMatchObject({ status: 405, json: { error: 'it takes POST' } });
-    expect((await it.curl('/__proto__')).status).toBe(404);
-  });
+  expect(await it.curl('/v1/telemetry')).toMatchObject({ status: 405, json: { error: 'it takes POST' } });
+  expect((await it.curl('/__proto__')).status).toBe(404);
 });
 
 describe('the socket', () => {
