@@ -24,8 +24,8 @@ export interface Io {
   readonly stop: AbortSignal;
   /** Aborted by the second one: end at once. The process ends a moment later in any case. */
   readonly now: AbortSignal;
-  /** Calls `listener` for every SIGHUP, until it is disposed of; who never asks is ended by it, as usual. */
-  onHangUp(listener: () => void): Disposable;
+  /** Calls `listener` for every such signal, until it is disposed of; who never asks is ended by it, as usual. */
+  onSignal(signal: 'SIGHUP' | 'SIGUSR2', listener: () => void): Disposable;
 }
 
 /** A stream that is written with back-pressure and whose reader may leave. */
@@ -89,11 +89,11 @@ export function processIo(onNow: (reason: Interrupted) => void): Io & AsyncDispo
     env: process.env,
     exitCode: exitCodes.ok,
     verbosity: 0,
-    onHangUp(listener) {
-      process.on('SIGHUP', listener);
+    onSignal(signal, listener) {
+      process.on(signal, listener);
       return {
         [Symbol.dispose]: () => {
-          process.off('SIGHUP', listener);
+          process.off(signal, listener);
         },
       };
     },

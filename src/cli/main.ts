@@ -50,8 +50,10 @@ export async function run(
   }
 }
 
-/** Variables of the environment that would print secrets, trust anyone, or say nothing. */
+/** What would print secrets, trust anyone, let anyone in, or say nothing. */
 function dropTraps(io: Io): void {
+  // Node.js would open its debugger, in which every secret can be read; a listener of our own takes its place.
+  process.on('SIGUSR1', () => undefined);
   // `debug`, which rhea logs through, prints tokens in clear text.
   delete io.env['DEBUG'];
   // An empty variable counts as none, so that a unit or a script can take one back.

@@ -11,6 +11,7 @@ export interface UnitFacts {
 
 /** `systemctl status` shows the latest; more often than this it would only be noise in the journal of PID 1. */
 const atMostEveryMs = 5_000;
+const lookEveryMs = 60_000;
 
 /**
  * Keeps systemd informed: ready when the agent could start its work (whether the hub answers or not, because a device
@@ -22,7 +23,9 @@ export class UnitStatus implements Disposable {
   readonly #facts: () => UnitFacts;
   #state: AgentState | undefined;
   #toldAt = -Infinity;
+  #told: string | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #isOver = false;
 
   constructor(notifier: Notifier, clock: Clock, facts: () => UnitFacts) {
     this.#notifier = notifier;
@@ -37,26 +40,44 @@ export class UnitStatus implements Disposable {
 
   moved(state: AgentState): void {
     this.#state = state;
-    if (state.state === 'draining') void this.#notifier.notify('STOPPING=1', `STATUS=${this.#line()}`);
-    else this.#tellSoon();
+    this.#tellIn(this.#toldAt + atMostEveryMs - this.#clock.monotonic());
+  }
+
+  /** The agent was told to stop, wherever it stands: systemd hears it at once, and no state after it. */
+  stopping(): void {
+    this[Symbol.dispose]();
+    const line = statusLine(
+      { state: 'draining', since: this.#clock.now() },
+      this.#facts(),
+      this.#clock.now(),
+    );
+    void this.#notifier.notify('STOPPING=1', `STATUS=${line}`);
   }
 
   [Symbol.dispose](): void {
+    this.#isOver = true;
     clearTimeout(this.#timer);
   }
 
-  #tellSoon(): void {
-    if (this.#timer !== undefined) return;
-    const waitMs = Math.max(0, this.#toldAt + atMostEveryMs - this.#clock.monotonic());
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#toldAt = this.#clock.monotonic();
-      void this.#notifier.notify(`STATUS=${this.#line()}`);
-    }, waitMs);
+  #tellIn(ms: number): void {
+    clearTimeout(this.#timer);
+    if (this.#isOver) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#tell();
+      },
+      Math.max(0, ms),
+    );
   }
 
-  #line(): string {
-    return this.#state === undefined ? 'starting' : statusLine(this.#state, this.#facts(), this.#clock.now());
+  /** Also of what changes without a new state: how much is kept, and for how long it waits. */
+  #tell(): void {
+    if (this.#state === undefined) return;
+    const line = statusLine(this.#state, this.#facts(), this.#clock.now());
+    if (line !== this.#told) void this.#notifier.notify(`STATUS=${line}`);
+    this.#told = line;
+    this.#toldAt = this.#clock.monotonic();
+    this.#tellIn(lookEveryMs);
   }
 }
 

@@ -30,7 +30,7 @@ export function fakeIo(
     env: { ...options.env },
     exitCode: 0,
     verbosity: 0,
-    onHangUp: () => ({ [Symbol.dispose]: () => undefined }),
+    onSignal: () => ({ [Symbol.dispose]: () => undefined }),
     stop: stop.signal,
     now: now.signal,
     stopWith: (reason) => {

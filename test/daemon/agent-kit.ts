@@ -4,11 +4,14 @@ import { promisify } from 'node:util';
 
 import type { Emulator } from '../../src/emulator/emulator.js';
 import { device, startHub } from '../amqp/hub.js';
+import { Proxy } from '../faults/proxy.js';
 import { environmentOf, Folder, runTool, ToolProcess } from '../cli/tool.js';
 
 /** A hub, and an agent with a control socket, as a process of its own. */
 export interface ControlledAgent extends AsyncDisposable {
   hub: Emulator;
+  /** Between the agent and its hub, if that is `distant`. */
+  network: Proxy;
   folder: Folder;
   env: Record<string, string>;
   agent: ToolProcess;
@@ -23,20 +26,25 @@ export interface ControlledAgent extends AsyncDisposable {
 export async function startAgent({
   config = '',
   online = true,
+  distant = false,
   hubOptions = {},
 }: {
   config?: string;
   /** Whether the hub takes it; else it waits, refused. */
   online?: boolean;
+  /** Whether there is a network on the way, in which things can happen. */
+  distant?: boolean;
   hubOptions?: Parameters<typeof startHub>[0];
 } = {}): Promise<ControlledAgent> {
   const hub = await startHub(hubOptions);
   if (!online) hub.setDeviceStatus(device, 'disabled');
+  const network = await Proxy.start(hub.port);
   const folder = await Folder.make();
   const socket = join(folder.path, 'run', 'control.sock');
   const file = await folder.write('agent.toml', `[control]\nsocket = "run/control.sock"\n${config}`);
   const env: Record<string, string> = {
     ...(await environmentOf(hub, device, folder)),
+    ...(distant && { IOTHUB_DEVICE_CONNECTION_STRING: through(hub, network) }),
     IOTHUB_DEVICE_CONFIG: file,
   };
   const start = async () => {
@@ -46,6 +54,7 @@ export async function startAgent({
   };
   const it: ControlledAgent = {
     hub,
+    network,
     folder,
     env,
     socket,
@@ -84,11 +93,16 @@ export async function startAgent({
       runTool('iothub-device', args, { env, cwd: folder.path, ...(input === undefined ? {} : { input }) }),
     async [Symbol.asyncDispose]() {
       await it.agent[Symbol.asyncDispose]();
+      await network[Symbol.asyncDispose]();
       await hub[Symbol.asyncDispose]();
       await folder[Symbol.asyncDispose]();
     },
   };
   return it;
+}
+
+function through(hub: Emulator, { port }: Proxy): string {
+  return hub.deviceConnectionString(device).replace(hub.hostName, `localhost:${port}`);
 }
 
 export function jsonLines(text: string): Record<string, unknown>[] {

@@ -25,7 +25,7 @@ test.each<[AgentState, string]>([
   expect(statusLine(state, { device: 'dev1', waiting: 2 }, now)).toBe(line);
 });
 
-test('systemd hears the first state at once and then the latest every five seconds; stopping at once', async () => {
+test('systemd hears the first state at once and then the latest every five seconds, what else changes every minute, stopping at once', async () => {
   const heard: string[][] = [];
   const notifier = {
     watchdogMs: undefined,
@@ -34,8 +34,9 @@ test('systemd hears the first state at once and then the latest every five secon
   vi.useFakeTimers();
   try {
     let monotonic = 0;
+    let waiting = 1;
     const clock = { ...fastClock(1), now: () => now, monotonic: () => monotonic };
-    using status = new UnitStatus(notifier, clock, () => ({ device: 'dev1', waiting: 1 }));
+    using status = new UnitStatus(notifier, clock, () => ({ device: 'dev1', waiting }));
     await status.ready();
     status.moved({ state: 'connecting', since: now, attempt: 1 });
     await vi.advanceTimersByTimeAsync(0);
@@ -46,12 +47,19 @@ test('systemd hears the first state at once and then the latest every five secon
     expect(heard).toHaveLength(2);
     monotonic = 5_000;
     await vi.advanceTimersByTimeAsync(1_000);
+    waiting = 3;
+    monotonic = 65_000;
+    await vi.advanceTimersByTimeAsync(60_000);
+    await vi.advanceTimersByTimeAsync(60_000);
+    status.stopping();
     status.moved({ state: 'draining', since: now });
+    await vi.advanceTimersByTimeAsync(60_000);
     expect(heard).toEqual([
       ['READY=1', 'STATUS=starting'],
       ['STATUS=connecting as dev1; 1 message kept'],
       ['STATUS=online as dev1 since 2026-11-20T06:00:00.000Z; 1 message kept'],
-      ['STOPPING=1', 'STATUS=stopping: finishing what was begun; 1 message kept'],
+      ['STATUS=online as dev1 since 2026-11-20T06:00:00.000Z; 3 messages kept'],
+      ['STOPPING=1', 'STATUS=stopping: finishing what was begun; 3 messages kept'],
     ]);
   } finally {
     vi.useRealTimers();

@@ -13,10 +13,12 @@ import { Want, whenWanted } from '../../agent/when-wanted.js';
 import { createDispatcher, type DispatcherOptions } from '../../handlers/dispatch.js';
 import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import type { AgentConfig } from '../../daemon/config.js';
+import { CloseLook } from '../../daemon/close-look.js';
 import { openControl } from '../../daemon/control.js';
 import { controlRoutes } from '../../daemon/control-routes.js';
 import type { ControlPlace } from '../../daemon/control-socket.js';
 import type { TelemetryDoor } from '../../daemon/control-telemetry.js';
+import { endWith } from '../../daemon/ending.js';
 import { measured, silentMeter, type Meter } from '../../daemon/meter.js';
 import { openMetricsListener } from '../../daemon/metrics-listener.js';
 import { createNotifier, feedWatchdog } from '../../daemon/notify.js';
@@ -51,6 +53,8 @@ export interface RunJob {
   /** Where other programs speak to the agent; undefined: nowhere. */
   control: ControlPlace | undefined;
   config: AgentConfig;
+  /** Turns debug messages on, or back to what was configured. */
+  setDebug: (isOn: boolean) => void;
   /** How the configuration is read again; absent: there is no file. */
   reload: Omit<ReloadOptions, 'log' | 'onReloaded'> | undefined;
 }
@@ -120,6 +124,9 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     device: deviceId,
     waiting: store.spool.stats().waiting.count,
   }));
+  io.stop.addEventListener('abort', () => {
+    unit.stopping();
+  });
   using _watchdog = feedWatchdog(notifier, progress, log);
   const board = new StatusBoard({
     identity: hub.identity,
@@ -150,7 +157,11 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     await job.reload?.apply(config);
   };
   const reload = job.reload && createReload({ ...job.reload, apply, log, onReloaded: meter.reloaded });
-  using _hangUp = reload && io.onHangUp(() => void reload().catch(() => undefined));
+  using _hangUp = reload && io.onSignal('SIGHUP', () => void reload().catch(() => undefined));
+  using closeLook = new CloseLook({ status: () => board.status(), setDebug: job.setDebug, log });
+  using _user = io.onSignal('SIGUSR2', () => {
+    closeLook.toggle();
+  });
   const routes = controlRoutes({ board, telemetry, spool: store.spool, inbox, clock, reload });
   await using _control = job.control === undefined ? undefined : await openControl(job.control, routes, log);
   await using _metrics =
@@ -172,10 +183,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
     ));
   const say = stateLog(log, deviceId);
   void unit.ready();
-  let drained: Promise<void> | undefined;
-  io.stop.addEventListener('abort', () => {
-    drained = dispatcher.drain(io.now);
-  });
+  using ending = endWith(io, (now) => dispatcher.drain(now));
   await runAgent({
     open: (signal) => hub.open(['telemetry', 'commands'], signal),
     work: (session, { stopping, healthy }) =>
@@ -204,7 +212,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
         ]),
       ),
     stopping: io.stop,
-    abandon: io.now,
+    abandon: ending.abandon,
     clock,
     log,
     onState: (state) => {
@@ -215,7 +223,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
       unit.moved(state);
     },
   });
-  await drained;
+  await ending.drained;
   // What the hub accepted last is to leave the spool before the store is closed.
   await outbox.recorded();
 }

@@ -82,12 +82,15 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
       ),
     };
   };
+  // As configured; a reload changes it.
+  let level = logLevel(io, flags, 'device', config.log.level);
   log.debug('configuration', { files: parsed.files.join(', ') || 'none' });
   const reload = file !== undefined && {
     current: parsed,
     read: () => readConfigAgain(io, file),
     apply: (wanted: AgentConfig) => {
-      log.setLevel(logLevel(io, flags, 'device', wanted.log.level));
+      level = logLevel(io, flags, 'device', wanted.log.level);
+      log.setLevel(level);
       return Promise.resolve();
     },
   };
@@ -98,6 +101,9 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
     dedupeMs: commands.dedupeMs,
     control,
     config,
+    setDebug: (isOn) => {
+      log.setLevel(isOn && level !== 'trace' ? 'debug' : level);
+    },
     reload: reload || undefined,
   });
 }
