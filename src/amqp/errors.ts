@@ -1,4 +1,5 @@
 import { AgentError, errorText, systemErrorCode, type ErrorCode, type RetryClass } from '../errors.js';
+import { tlsMeaning, type TlsFacts } from './tls-errors.js';
 
 /** What the hub says when it refuses, detaches, ends or closes (AMQP 1.0 transport, 2.8.14). */
 export interface AmqpErrorLike {
@@ -17,13 +18,16 @@ export function amqpError(error: unknown): AmqpErrorLike {
  * An AMQP condition that is not in the table is `late`: the hub named it, so trying again at once will not help.
  * A JavaScript error that nobody recognises is a bug of ours.
  */
-export function toAgentError(error: unknown, peer?: { host: string; port: number }): AgentError {
+export function toAgentError(
+  error: unknown,
+  peer?: { host: string; port: number; tls?: TlsFacts | undefined },
+): AgentError {
   if (error instanceof AgentError) return error;
   if (isTimeout(error))
     return new AgentError('unavailable', 'the hub did not answer in time', { cause: error });
   const where = peer === undefined ? 'the hub' : `${peer.host}:${String(peer.port)}`;
   const system = systemErrorCode(error);
-  if (system !== undefined) return fromSystem(system, error, where);
+  if (system !== undefined) return fromSystem(system, error, where, peer?.tls);
   if (isAmqpError(error)) return fromCondition(error);
   if (error instanceof Error && error.name === 'ProtocolError') {
     return new AgentError('protocol', `${where} broke the AMQP protocol: ${error.message}`, {
@@ -71,7 +75,8 @@ export function hubMessage(description: string | undefined): string | undefined 
   return description;
 }
 
-interface Meaning {
+/** What an error means to the owner of a device: who it is about comes before the text. */
+export interface Meaning {
   code: ErrorCode;
   retry: RetryClass;
   text: string;
@@ -148,22 +153,22 @@ const meanings: Record<string, Meaning> = {
   'com.microsoft:iot-hub-not-found-error': { code: 'no-device', retry: 'late', text: 'there is no such hub' },
 };
 
-function fromSystem(code: string, error: unknown, where: string): AgentError {
-  const known =
-    systemMeanings[code] ?? (/CERT|SIGNATURE|ISSUER|CRL|ALTNAME/.test(code) ? untrusted : undefined);
-  if (known === undefined) {
-    const isNetwork = /^E[A-Z]+$/.test(code) && code !== 'EPROTO';
-    if (isNetwork)
-      return new AgentError('unavailable', `${where} cannot be reached (${code})`, { cause: error });
-    return new AgentError('protocol', `TLS with ${where} failed: ${errorText(error)} (${code})`, {
+function fromSystem(code: string, error: unknown, where: string, tls?: TlsFacts): AgentError {
+  const text = errorText(error);
+  const known = systemMeanings[code] ?? tlsMeaning(code, text, tls);
+  if (known !== undefined) {
+    const { retry, hint } = known;
+    return new AgentError(known.code, `${where} ${known.text} (${code})`, { cause: error, hint, retry });
+  }
+  if (code.startsWith('WS_ERR_')) {
+    return new AgentError('protocol', `${where} broke the WebSocket protocol: ${text} (${code})`, {
       cause: error,
+      retry: 'soon',
     });
   }
-  return new AgentError(known.code, `${where} ${known.text} (${code})`, {
-    cause: error,
-    hint: known.hint,
-    retry: known.retry,
-  });
+  if (/^E[A-Z]+$/.test(code))
+    return new AgentError('unavailable', `${where} cannot be reached (${code})`, { cause: error });
+  return new AgentError('protocol', `TLS with ${where} failed: ${text} (${code})`, { cause: error });
 }
 
 const unknownHost: Meaning = {
@@ -172,14 +177,6 @@ const unknownHost: Meaning = {
   text: 'cannot be found by name',
   hint: 'check HostName in the connection string, and DNS on this machine',
 };
-const untrusted: Meaning = {
-  code: 'protocol',
-  retry: 'late',
-  text: 'shows a certificate that is not trusted',
-  hint: 'a hub of your own needs its CA: --ca FILE',
-};
-const clockMayBeWrong = "check this machine's clock, then the certificate of the hub";
-
 const systemMeanings: Record<string, Meaning> = {
   ENOTFOUND: unknownHost,
   EAI_AGAIN: { ...unknownHost, text: 'cannot be looked up: DNS does not answer' },
@@ -197,36 +194,6 @@ const systemMeanings: Record<string, Meaning> = {
   },
   ECONNRESET: { code: 'unavailable', retry: 'soon', text: 'dropped the connection' },
   EPIPE: { code: 'unavailable', retry: 'soon', text: 'dropped the connection' },
-  CERT_HAS_EXPIRED: {
-    code: 'protocol',
-    retry: 'late',
-    text: 'shows an expired certificate',
-    hint: clockMayBeWrong,
-  },
-  CERT_NOT_YET_VALID: {
-    code: 'protocol',
-    retry: 'late',
-    text: 'shows a certificate that is not valid yet',
-    hint: clockMayBeWrong,
-  },
-  ERR_TLS_CERT_ALTNAME_INVALID: {
-    code: 'protocol',
-    retry: 'late',
-    text: 'shows a certificate for another name',
-    hint: 'check HostName in the connection string',
-  },
-  EPROTO: {
-    code: 'protocol',
-    retry: 'late',
-    text: 'does not speak TLS',
-    hint: 'AMQP over TLS is on port 5671',
-  },
-  ERR_SSL_WRONG_VERSION_NUMBER: {
-    code: 'protocol',
-    retry: 'late',
-    text: 'does not speak TLS',
-    hint: 'AMQP over TLS is on port 5671',
-  },
 };
 
 function isAmqpError(error: unknown): error is AmqpErrorLike {

@@ -1,11 +1,19 @@
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
-import { connect, createSecureContext, rootCertificates, type SecureContext, type TLSSocket } from 'node:tls';
+import {
+  connect,
+  createSecureContext,
+  type PeerCertificate,
+  rootCertificates,
+  type SecureContext,
+  type TLSSocket,
+} from 'node:tls';
 
 import type { ClientCertificate } from '../identity/certificate.js';
 import { toAgentError } from './errors.js';
 import type { EitherWay } from './either-way.js';
 import type { GuardableSocket } from './guard.js';
 import type { HttpProxy } from './proxy.js';
+import type { TlsFacts } from './tls-errors.js';
 
 /** Where to connect, by which way, and whom to trust there. */
 export interface Endpoint {
@@ -87,13 +95,19 @@ export async function openTlsSocket(
     rejectUnauthorized: true,
     minVersion: 'TLSv1.2',
   });
-  return opened(socket, 'secureConnect', { host, port, signal });
+  let shown: PeerCertificate | undefined;
+  // Before the verification, after which there is nothing to look at any more if it fails.
+  socket.prependListener('secure', () => {
+    shown = socket.getPeerCertificate();
+  });
+  const tls = () => ({ serverName, shown, now: Date.now() });
+  return opened(socket, 'secureConnect', { host, port, signal, tls });
 }
 
 async function opened<S extends Socket>(
   socket: S,
   event: 'connect' | 'secureConnect',
-  { signal, ...peer }: { host: string; port: number; signal: AbortSignal },
+  { signal, tls, ...peer }: { host: string; port: number; signal: AbortSignal; tls?: () => TlsFacts },
 ): Promise<S> {
   // Small frames (dispositions, flows) must not wait for the peer's delayed acknowledgement.
   socket.setNoDelay(true);
@@ -102,7 +116,7 @@ async function opened<S extends Socket>(
     return socket;
   } catch (error) {
     socket.destroy();
-    throw toAgentError(error, peer);
+    throw toAgentError(error, { ...peer, tls: tls?.() });
   }
 }
 
