@@ -40,6 +40,7 @@ export class ClientConnection implements DeviceOwner {
   readonly #hub: Hub;
   readonly #faults: Faults;
   readonly #socket: Duplex;
+  readonly #serverName: string | undefined;
   readonly #grants: Grants;
   readonly #amqp: Connection;
   readonly #links = new Map<Sender | Receiver, Inlet | Outlet>();
@@ -48,7 +49,12 @@ export class ClientConnection implements DeviceOwner {
   /** Devices that it speaks for. */
   readonly #devices = new Set<Device>();
 
-  constructor(number: number, { socket, transport, certificate }: Peer, hub: Hub, faults: Faults) {
+  constructor(
+    number: number,
+    { socket, transport, certificate, serverName }: Peer,
+    hub: Hub,
+    faults: Faults,
+  ) {
     this.number = number;
     this.transport = transport;
     this.#hub = hub;
@@ -61,6 +67,7 @@ export class ClientConnection implements DeviceOwner {
     });
     this.#faults = faults;
     this.#socket = socket;
+    this.#serverName = serverName;
     this.#amqp = this.#accept(socket, certificate !== undefined);
   }
 
@@ -70,6 +77,8 @@ export class ClientConnection implements DeviceOwner {
     return {
       number: this.number,
       transport: this.transport,
+      serverName: this.#serverName,
+      hostName: hostNameOf(this.#amqp),
       tokens: this.#grants.accepted,
       sessions: [...this.#sessions.values()].map(({ number }) => ({
         number,
@@ -499,6 +508,10 @@ export class ClientConnection implements DeviceOwner {
 export interface ConnectionView {
   number: number;
   transport: Transport;
+  /** The name that the client asked for in its TLS handshake. */
+  serverName: string | undefined;
+  /** The name that the client wrote into its `open`. */
+  hostName: string | undefined;
   /** Tokens that were accepted on it. */
   tokens: number;
   sessions: {
@@ -519,6 +532,12 @@ export interface Peer {
   socket: Duplex;
   transport: Transport;
   certificate?: ClientCertificate | undefined;
+  serverName?: string | undefined;
+}
+
+function hostNameOf(amqp: Connection): string | undefined {
+  const { remote } = amqp as unknown as { remote: { open?: { hostname?: string } } };
+  return remote.open?.hostname;
 }
 
 /** The error of a fault, or none when it names no condition. */

@@ -128,6 +128,12 @@ async function bind(server: Server, [port = 0, ...others]: readonly number[], ho
   return typeof address === 'object' && address !== null ? address.port : port;
 }
 
+/** The name that a TLS client asked for (RFC 6066, 3); undefined when it asked for an address, or without TLS. */
+export function serverNameOf(socket: Socket): string | undefined {
+  const { servername } = socket as { servername?: string | false | null };
+  return typeof servername === 'string' ? servername : undefined;
+}
+
 /** What a TLS client showed; undefined when it showed nothing. */
 export function certificateOf(socket: Socket): ClientCertificate | undefined {
   if (!(socket instanceof TLSSocket)) return undefined;

@@ -2,7 +2,7 @@ import type { CertificateAndKey } from './certificates.js';
 import type { Peer } from './connection.js';
 import type { Faults } from './faults.js';
 import type { Hub } from './hub.js';
-import { certificateOf, listen, listenHttps, listenTls } from './listener.js';
+import { certificateOf, listen, listenHttps, listenTls, serverNameOf } from './listener.js';
 import type { Listener, PortChoice } from './listener.js';
 
 export interface PortOptions {
@@ -60,7 +60,11 @@ export async function openPorts(
 
   function openAmqps(): Promise<Listener> {
     return listenTls({ ...tls, port }, (socket) => {
-      accept({ socket, transport: 'tls', certificate: certificateOf(socket) });
+      accept({
+        ...{ socket, transport: 'tls' },
+        certificate: certificateOf(socket),
+        serverName: serverNameOf(socket),
+      });
     });
   }
 
@@ -79,7 +83,11 @@ export async function openPorts(
     ]);
     const answer = getRequestListener(restApp(hub).fetch);
     const upgrades = websocketUpgrades((socket, request) => {
-      accept({ socket, transport: 'websocket', certificate: certificateOf(request.socket) });
+      accept({
+        ...{ socket, transport: 'websocket' },
+        certificate: certificateOf(request.socket),
+        serverName: serverNameOf(request.socket),
+      });
     });
     return await listenHttps(
       { ...tls, port },
