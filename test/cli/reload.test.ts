@@ -52,6 +52,27 @@ test.each([
   expect(it.agent.err).not.toMatch(/ debug /);
 });
 
+test('a file that another program has just begun to write takes no handler away', async () => {
+  const handler = '[[handlers]]\nname = "old"\nexec = ["/bin/true"]\n';
+  const whole = `# The agent of this machine.\n${control}${handler}`;
+  await using it = await startAgent({ config: handler });
+  for (const begun of ['', whole.slice(0, whole.indexOf('\n') + 1), '[control]\n']) {
+    await it.folder.write('agent.toml', begun);
+    const { status, json } = await it.curl('/v1/reload', '-X', 'POST');
+    expect([status, JSON.stringify(json)]).toEqual([
+      422,
+      expect.stringContaining('nothing is set in this file'),
+    ]);
+    expect((await it.curl('/v1/status')).json).toMatchObject({ handlers: [{ name: 'old' }] });
+  }
+  // The rest comes while the agent waits for it.
+  await it.folder.write('agent.toml', control);
+  const reloading = it.curl('/v1/reload', '-X', 'POST');
+  await it.folder.write('agent.toml', whole.replace('old', 'new'));
+  expect(await reloading).toMatchObject({ status: 200, json: { changed: ['handlers'] } });
+  expect((await it.curl('/v1/status')).json).toMatchObject({ handlers: [{ name: 'new' }] });
+});
+
 test('POST /v1/reload answers with what changed; a second time with nothing', async () => {
   await using it = await startAgent();
   await it.folder.write('agent.toml', `${control}[log]\nlevel = "warn"\n[shutdown]\ndrain_timeout = "1s"\n`);
