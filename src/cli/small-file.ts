@@ -7,6 +7,11 @@ const longestFileBytes = 1024 * 1024;
 
 /** The text of a file; `no-input` when it is missing, `io` when it cannot be read. `what` says what it should hold. */
 export async function readSmallFile(file: string, what: string): Promise<string> {
+  return (await readSmallBytes(file, what)).toString('utf8');
+}
+
+/** The same for what may not be text. */
+export async function readSmallBytes(file: string, what: string): Promise<Buffer> {
   try {
     const handle = await open(file);
     try {
@@ -14,7 +19,7 @@ export async function readSmallFile(file: string, what: string): Promise<string>
       for await (const chunk of handle.createReadStream({ end: longestFileBytes - 1, autoClose: false })) {
         chunks.push(chunk as Buffer);
       }
-      return Buffer.concat(chunks).toString('utf8');
+      return Buffer.concat(chunks);
     } finally {
       await handle.close();
     }

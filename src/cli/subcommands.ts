@@ -81,6 +81,11 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/twin.js')).twinCommand,
       },
       {
+        name: 'cert',
+        summary: "the device's certificate: request one, look into it, see when it ends",
+        load: async () => (await import('./device/cert.js')).certCommand,
+      },
+      {
         name: 'sas',
         summary: 'print a SAS token',
         load: async () => (await import('./device/sas.js')).sasCommand,
@@ -126,6 +131,11 @@ export const tools: Record<ToolName, Tool> = {
         name: 'device',
         summary: 'add, list, show, change and remove devices; their connection strings',
         load: async () => (await import('./service/device.js')).deviceCommand,
+      },
+      {
+        name: 'cert',
+        summary: 'certificates: an authority, devices, servers; what is wrong with one',
+        load: async () => (await import('./service/cert.js')).certCommand,
       },
       {
         name: 'notifications',

@@ -24,6 +24,7 @@ export interface ServeFlags {
   host: string;
   hostName?: string[];
   device?: string[];
+  deviceCa?: string[];
   seed?: string;
   state?: string;
   randomKeys?: boolean;
@@ -41,6 +42,7 @@ export async function serve(io: Io, flags: ServeFlags): Promise<void> {
     ...portsOf(flags),
     host: flags.host,
     devices: flags.device ?? [],
+    deviceAuthorities: await readAuthorities(flags.deviceCa),
     moreHostNames: flags.hostName ?? [],
     randomKeys: flags.randomKeys === true,
     // Events are printed as they happen; the record only serves the control's questions.
@@ -77,6 +79,12 @@ function portsOf({ ports, port, httpsPort, amqpPort }: ServeFlags) {
     httpsPort: httpsPort ?? (auto ? 0 : [443, 8443, 0]),
     plainPort: amqpPort ?? (auto ? 0 : [5672, 0]),
   };
+}
+
+async function readAuthorities(files: readonly string[] = []): Promise<string[]> {
+  if (files.length === 0) return [];
+  const { certificatesOf } = await import('../pem-files.js');
+  return (await Promise.all(files.map(certificatesOf))).flat().map(String);
 }
 
 async function readSeed(file: string) {

@@ -52,6 +52,14 @@ export function startCommand(io: Io): Subcommand {
       new Option('--host-name <name...>', 'more names that clients know it by').helpGroup('Listening:'),
     )
     .addOption(hub(new Option('--device <id...>', 'registers these devices')))
+    .addOption(
+      hub(
+        new Option(
+          '--device-ca <file...>',
+          'authorities whose signature on the certificate of a device counts',
+        ),
+      ),
+    )
     .addOption(hub(new Option('--seed <file>', 'registers what a JSON file lists')))
     .addOption(
       hub(

@@ -113,7 +113,9 @@ export async function printConnectionString(
   ] as const;
   const parts = fields.flatMap(([name, value]) => (value === undefined ? [] : [`${String(name)}=${value}`]));
   const text = parts.join(';');
-  await createPrinter(io, flags).print({
+  // It goes into a file or a pipe as it is, unless JSON was asked for.
+  const output = flags.output === 'auto' ? 'text' : flags.output;
+  await createPrinter(io, { ...flags, output }).print({
     json: () => JSON.stringify({ connectionString: text }),
     text: () => text,
   });
