@@ -97,7 +97,8 @@ function push(outlet: Outlet, mailbox: Mailbox<HubMessage>, { encode, delivered,
       const fault = connection.fault('delivery', outlet.context);
       delivered?.(locked);
       if (fault?.act === 'say-nothing' || (fault && connection.suffer(fault, outlet.context))) return;
-      outlet.send(encode(locked), locked.tag, (outcome) => {
+      const message = fault?.act === 'garble' ? Buffer.from(fault.hex, 'hex') : encode(locked);
+      outlet.send(message, locked.tag, (outcome) => {
         const lockLost = !mailbox.holds(locked.token);
         settled?.(locked, outcome, lockLost);
         mailbox.settle(locked.token, effectOf(outcome));

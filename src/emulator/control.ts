@@ -138,6 +138,7 @@ const actionSchema = v.variant('act', [
     outcome: v.picklist(['accepted', 'rejected', 'released', 'modified']),
     ...conditionFields,
   }),
+  v.strictObject({ act: v.literal('garble'), hex: v.pipe(v.string(), v.regex(/^([0-9a-f]{2})*$/i)) }),
   v.strictObject({ act: v.picklist(['withhold', 'trickle', 'drop', 'freeze']) }),
   v.strictObject({ act: v.picklist(['detach', 'end', 'close']), ...conditionFields }),
 ]);

@@ -43,6 +43,8 @@ export type FaultAction =
   | ({ act: 'refuse'; status?: number } & ConditionFields)
   /** What a transfer is answered with. */
   | ({ act: 'answer'; outcome: 'accepted' | 'rejected' | 'released' | 'modified' } & ConditionFields)
+  /** Sends these bytes, in hexadecimal, in place of the message that is about to be delivered. */
+  | { act: 'garble'; hex: string }
   /** Grants no credit until it is cleared. */
   | { act: 'withhold' }
   /** Grants credit one by one. */

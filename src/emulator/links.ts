@@ -175,7 +175,7 @@ export class Outlet {
    * client in settle mode second waits for that.
    */
   send(message: object, tag?: Buffer, onOutcome?: (outcome: SendOutcome) => SendOutcome): void {
-    const delivery = this.#link.send(message as never, tag);
+    const delivery = this.#link.send(message as never, tag, Buffer.isBuffer(message) ? 0 : undefined);
     this.#unsent.push(delivery.id);
     if (!delivery.settled) this.#unsettled.set(delivery, onOutcome ?? ((outcome) => outcome));
   }

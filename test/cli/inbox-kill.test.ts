@@ -88,6 +88,51 @@ after_crash = "${afterCrash}"
   120_000,
 );
 
+/** With `IOTHUB_FAULTS=long` as long as such jobs are; else in the same proportions. */
+const [jobSeconds, lockMs] = process.env['IOTHUB_FAULTS'] === 'long' ? [90, 60_000] : [1.5, 1_000];
+
+test.each([
+  ['run', 2, 'accept'],
+  ['reject', 1, 'reject'],
+] as const)(
+  `a job of ${jobSeconds} s whose agent is killed half-way, with after_crash = "%s", begins %i times; its sender hears once that it is completed, and once what came of it`,
+  async (afterCrash, begins, outcome) => {
+    await using hub = await startHub({ commands: { lockMs } });
+    await using folder = await Folder.make();
+    const env = await environmentOf(hub, device, folder);
+    const script = await folder.script(
+      'job',
+      `cat >/dev/null; echo "$IOTHUB_MESSAGE_ID" >> started; sleep ${jobSeconds}; echo done`,
+    );
+    const config = await folder.write(
+      'agent.toml',
+      `[[handlers]]\nexec = ["${script}"]\nsettle = "inbox"\ntimeout = "10m"\nafter_crash = "${afterCrash}"\n`,
+    );
+    const start = () =>
+      new ToolProcess('iothub-device', ['run', '--config', config], { env, cwd: folder.path });
+    hub.sendCommand({ deviceId: device, messageId: 'c1', body: 'go', ack: 'full' });
+    {
+      await using agent = start();
+      await vi.waitUntil(async () => (await started(folder)).length === 1, { timeout: 20_000 });
+      await new Promise((resolve) => setTimeout(resolve, (jobSeconds * 1_000) / 2));
+      agent.kill('SIGKILL');
+      await agent.ended();
+    }
+    await using again = start();
+    await vi.waitUntil(() => repliesOf(hub).has('c1'), { timeout: jobSeconds * 1_000 + 20_000 });
+    again.kill('SIGTERM');
+    expect((await again.ended()).code).toBe(0);
+
+    expect(await started(folder)).toHaveLength(begins);
+    expect(repliesOf(hub).get('c1')).toEqual([outcome]);
+    expect(hub.record.of('telemetry')).toHaveLength(1);
+    const feedback = hub.record.of('feedback').flatMap(({ records }) => records);
+    expect(feedback).toMatchObject([{ originalMessageId: 'c1', statusCode: 'Success' }]);
+    expect(hub.record.of('delivery')).toHaveLength(1);
+  },
+  240_000,
+);
+
 test('a job that takes longer than the lock: the hub hears of it at once, and of its result when it is done', async () => {
   await using hub = await startHub({ commands: { lockMs: 300 } });
   await using folder = await Folder.make();

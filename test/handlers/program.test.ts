@@ -483,7 +483,9 @@ describe('a hostile message', () => {
     const dir = tempDir();
     const canary = join(dir, 'canary');
     const file = script(`#!/bin/sh\nprintf '%s,' "$#" "$@"\nexit 0\n`);
-    const handler = programHandler({ name: 'h', file, args: ['one', 'two'], cwd: dir });
+    // A shell, were there one, would put what the message says in place of the second.
+    const args = ['one', '$IOTHUB_PROP_COMMAND'];
+    const handler = programHandler({ name: 'h', file, args, cwd: dir });
     const poisons = [
       `; touch ${canary}`,
       `$(touch ${canary})`,
@@ -533,7 +535,7 @@ describe('a hostile message', () => {
       );
       for (const answer of answers) {
         expect(answer.outcome).toBe('accept');
-        expect(String(answer.reply)).toBe('2,one,two,');
+        expect(String(answer.reply)).toBe('2,one,$IOTHUB_PROP_COMMAND,');
       }
     }
     expect(existsSync(canary)).toBe(false);
