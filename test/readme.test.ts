@@ -11,12 +11,13 @@ import { Folder, ToolProcess } from './cli/tool.js';
 import { alike, consoleBlocks, pathWithTools, typeInto } from './page.js';
 
 const readme = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8');
+const [, certificates = ''] = /^## With a certificate\n(.*?)^## /ms.exec(readme) ?? [];
 
 test('every console block of the README prints what it shows', async () => {
   await using folder = await Folder.make();
   const path = await pathWithTools(folder);
 
-  const [hubBlock, ...shellBlocks] = consoleBlocks(readme);
+  const [hubBlock, ...shellBlocks] = consoleBlocks(readme.replace(certificates, ''));
   expect(hubBlock?.terminal).toBe('hub');
   const [, args] = /^iothub-emulator (.*)\n$/.exec(hubBlock!.steps[0]!.command)!;
   // On free ports, because other tests run beside this one.
@@ -33,6 +34,31 @@ test('every console block of the README prints what it shows', async () => {
   steps.forEach(({ command, output }, n) => {
     expect([command, alike(printed[n]!)]).toEqual([command, alike(output)]);
   });
+});
+
+test('five commands from an empty folder to a device that is online by its certificate', async () => {
+  await using folder = await Folder.make();
+  const path = await pathWithTools(folder);
+  const [before, hubBlock, after] = consoleBlocks(certificates);
+  const steps = [before!, hubBlock!, after!].flatMap((block) => block.steps);
+  expect(steps).toHaveLength(5);
+
+  const made = await typeInto(folder, path, before!.steps);
+  expect(made).toEqual({ printed: ['', ''], err: '' });
+  const [, args] = /^iothub-emulator (.*)\n$/.exec(hubBlock!.steps[0]!.command)!;
+  await using hub = new ToolProcess(
+    'iothub-emulator',
+    [...args!.split(' '), '--ports', 'auto', '-o', 'json'],
+    { cwd: folder.path },
+  );
+  await vi.waitFor(() => access(join(folder.path, 'hub.env')), { timeout: 20_000 });
+  expect(alike(hub.err)).toContain(alike(hubBlock!.steps[0]!.output));
+
+  const { printed, err } = await typeInto(folder, path, after!.steps);
+  expect([printed.map(alike), err]).toEqual([after!.steps.map(({ output }) => alike(output)), '']);
+  // By its certificate, not by a token.
+  await hub.says(/"event":"telemetry"/);
+  expect(hub.out).not.toMatch(/"event":"token"/);
 });
 
 test('its code runs against the package', async () => {

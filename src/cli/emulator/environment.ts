@@ -9,6 +9,8 @@ export function environmentLines(emulator: Emulator, caFile: string, controlUrl:
   const httpsPort = emulator.httpsPort === 443 ? undefined : emulator.httpsPort?.toString();
   const variables: Record<string, string | undefined> = {
     IOTHUB_DEVICE_CONNECTION_STRING: device && emulator.deviceConnectionString(device.deviceId),
+    // With a certificate a device needs no more than this and its id.
+    IOTHUB_DEVICE_HOST: device === undefined ? emulator.hostName : undefined,
     IOTHUB_SERVICE_CONNECTION_STRING: emulator.serviceConnectionString(),
     IOTHUB_EVENTHUB_CONNECTION_STRING: emulator.eventHubConnectionString,
     IOTHUB_DEVICE_CA: ca,
