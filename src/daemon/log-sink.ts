@@ -5,6 +5,7 @@ import type { Writable } from 'node:stream';
 import { AgentError, errorText } from '../errors.js';
 import type { Log, LogFields, LogLevel } from '../log.js';
 import { formatRecord, type LogLook, type LogRecord } from './log-format.js';
+import { Repeats } from './log-repeats.js';
 
 export interface LogOptions {
   level: LogLevel;
@@ -25,20 +26,28 @@ export interface OpenLog extends Log {
  * through `formatRecord` into a queue with an end.
  *
  * A reader that stops reading must not stop the agent, so nothing here waits: Node writes to pipes and sockets
- * without blocking, and when `longestQueueBytes` are waiting, further lines are dropped and counted. The count is the
- * first thing the reader sees when it is back. pino's own destinations and its worker are not used: with a blocked
- * reader they hang or outlive SIGTERM.
+ * without blocking, to a terminal when it is told to, and when `longestQueueBytes` are waiting, further lines are
+ * dropped and counted. The count is the first thing the reader sees when it is back. pino's own destinations and its
+ * worker are not used: with a blocked reader they hang or outlive SIGTERM.
+ *
+ * Of lines that repeat themselves only so many are printed (`Repeats`).
  */
 export function createLog({ level: firstLevel, look, stream }: LogOptions): OpenLog {
   const sink = new Sink(stream, look);
   let level = firstLevel;
   let records: Records | undefined;
+  const print = (at: LogLevel, message: string, fields: LogFields) => {
+    // Loaded with the first line: most runs of a one-shot command have nothing to say.
+    records ??= openRecords(sink);
+    records[at](plainFields(fields, ranks[level] >= ranks.debug), message);
+  };
+  const repeats = new Repeats((at, message, heldBack, seconds) => {
+    print(at, message, { heldBack, seconds });
+  });
   const logWith = (bound: LogFields): Log => {
     const say = (at: LogLevel) => (message: string, fields?: LogFields) => {
-      if (ranks[at] > ranks[level]) return;
-      // Loaded with the first line: most runs of a one-shot command have nothing to say.
-      records ??= openRecords(sink);
-      records[at](plainFields({ ...bound, ...fields }, ranks[level] >= ranks.debug), message);
+      if (ranks[at] > ranks[level] || !repeats.admits(at, message)) return;
+      print(at, message, { ...bound, ...fields });
     };
     return {
       error: say('error'),
@@ -105,6 +114,15 @@ function chainText(error: Error): string {
   return text;
 }
 
+/**
+ * `tty.WriteStream` makes the terminal block, so that one which is stopped with ^S would stop the process with its
+ * next line. There is no public way to undo that.
+ */
+function letNotBlock(stream: Writable): void {
+  const { _handle: handle } = stream as { _handle?: { setBlocking?: (isBlocking: boolean) => void } };
+  handle?.setBlocking?.(false);
+}
+
 /** Enough for a few thousand lines, little enough for a small gateway. */
 const longestQueueBytes = 512 * 1024;
 const flushMs = 1000;
@@ -118,6 +136,7 @@ class Sink {
   constructor(stream: Writable, look: LogLook) {
     this.#stream = stream;
     this.#look = look;
+    letNotBlock(stream);
     stream.on('drain', () => {
       this.#sayDropped();
     });

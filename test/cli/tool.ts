@@ -30,7 +30,14 @@ export class ToolProcess implements AsyncDisposable {
   out = '';
   err = '';
 
+  readonly #tool: ToolName;
+  readonly #args: readonly string[];
+  readonly #env: Record<string, string>;
+
   constructor(tool: ToolName, args: readonly string[], { env = {}, cwd }: ToolOptions = {}) {
+    this.#tool = tool;
+    this.#args = args;
+    this.#env = env;
     const file = join(import.meta.dirname, `../../bin/${tool}.js`);
     const { PATH = '', HOME = '' } = process.env;
     this.#child = spawn(process.execPath, ['--use-openssl-ca', file, ...args], {
@@ -84,6 +91,7 @@ export class ToolProcess implements AsyncDisposable {
   /** Resolves when it has ended, with its standard input left open. */
   async ended(): Promise<Finished> {
     await this.#closed;
+    this.#expectNoSecrets();
     return { code: this.#child.exitCode, out: this.out, err: this.err };
   }
 
@@ -111,9 +119,34 @@ export class ToolProcess implements AsyncDisposable {
     await this.#closed;
   }
 
+  /** Whatever a test is about: what people read holds no key and no signature, and neither does what a device prints. */
+  #expectNoSecrets(): void {
+    const mayPrint = this.#tool !== 'iothub-device' || this.#args[0] === 'sas';
+    const found = secretsIn(mayPrint ? this.err : this.err + this.out, Object.values(this.#env));
+    if (found.length > 0)
+      throw new Error(`${this.#tool} ${this.#args.join(' ')} printed ${found.join(' and ')}`);
+  }
+
   #look(): void {
     for (const watcher of [...this.#watchers]) watcher();
   }
+}
+
+/** What secrets a text holds: keys of connection strings in any form, and signatures of tokens. */
+export function secretsIn(text: string, given: readonly string[]): string[] {
+  const keys = given.flatMap((value) => /SharedAccessKey=([^;]{16,})/.exec(value)?.[1] ?? []);
+  const found = keys.flatMap((key) => {
+    const bytes = Buffer.from(key);
+    const forms = {
+      'the key': key,
+      'the key, for a URL': encodeURIComponent(key),
+      'the key in hex': bytes.toString('hex'),
+      'the key in base64': bytes.toString('base64'),
+      'the bytes of the key in hex': Buffer.from(key, 'base64').toString('hex'),
+    };
+    return Object.entries(forms).flatMap(([name, form]) => (text.includes(form) ? [name] : []));
+  });
+  return /\bsig=(?!\[secret\]|…)[\w%+/=]{20,}/.test(text) ? [...found, 'a signature'] : found;
 }
 
 /** Runs a command to its end. */

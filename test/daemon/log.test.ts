@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 
 import type { LogLook } from '../../src/daemon/log-format.js';
 import { createLog } from '../../src/daemon/log-sink.js';
@@ -208,8 +208,8 @@ test('a field of any shape is printed, and none throws', () => {
 
 test('when the reader is slow, lines are dropped and counted, and the count is said first', async () => {
   const stream = new PassThrough({ highWaterMark: 16 });
-  const log = createLog({ level: 'info', look: { ...plainLook, journal: true }, stream });
-  for (let n = 0; n < 2000; n++) log.info('x'.repeat(1000), { n });
+  const log = createLog({ level: 'debug', look: { ...plainLook, journal: true }, stream });
+  for (let n = 0; n < 2000; n++) log.debug('x'.repeat(1000), { n });
   expect(stream.writableLength).toBeLessThan(600_000);
   let text = '';
   stream.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
@@ -217,10 +217,39 @@ test('when the reader is slow, lines are dropped and counted, and the count is s
   log.info('back');
   await expect.poll(() => text.includes('<6>back\n')).toBe(true);
   const lines = text.trimEnd().split('\n');
-  const seen = lines.filter((line) => line.startsWith('<6>xxx')).length;
+  const seen = lines.filter((line) => line.startsWith('<7>xxx')).length;
   const [, dropped] = /<4>log lines were dropped because nobody read them dropped=(\d+)\n/.exec(text) ?? [];
   expect(seen + Number(dropped)).toBe(2000);
   expect(seen).toBeGreaterThan(300);
+});
+
+test('of lines that repeat themselves twenty a minute are printed, and the others counted; debug shows all', () => {
+  vi.useFakeTimers();
+  try {
+    const stream = new PassThrough();
+    const log = createLog({ level: 'debug', look: { ...plainLook, journal: true }, stream });
+    const flood = (count: number) => {
+      for (let n = 0; n < count; n++) {
+        log.child({ n }).warn('no handler for a command', { message: `m${n}` });
+        log.debug('received', { n });
+      }
+    };
+    const printedNow = () => String(stream.read() ?? '').split('\n');
+    flood(300);
+    log.info('another line');
+    const first = printedNow();
+    expect(first.filter((line) => line.startsWith('<4>no handler'))).toHaveLength(20);
+    expect(first.filter((line) => line.startsWith('<7>received'))).toHaveLength(300);
+    expect(first).toContain('<6>another line');
+    vi.advanceTimersByTime(60_000);
+    expect(printedNow()).toEqual(['<4>no handler for a command heldBack=280 seconds=60', '']);
+    flood(1);
+    expect(printedNow()).toEqual(['<4>no handler for a command n=0 message=m0', '<7>received n=0', '']);
+    vi.advanceTimersByTime(120_000);
+    expect(printedNow()).toEqual(['']);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test('a stream that breaks ends the log and nothing else', async () => {
@@ -235,13 +264,13 @@ test('a stream that breaks ends the log and nothing else', async () => {
 const program = `
   import { createLog } from '${join(import.meta.dirname, '../../dist/daemon/log-sink.js')}';
   const look = { format: 'text', journal: true, terminal: false, colors: false, utc: false };
-  const log = createLog({ level: 'info', look, stream: process.stderr });
+  const log = createLog({ level: 'debug', look, stream: process.stderr });
   let worst = 0;
   let last = performance.now();
   const timer = setInterval(() => {
     worst = Math.max(worst, performance.now() - last);
     last = performance.now();
-    for (let n = 0; n < 200; n++) log.info('x'.repeat(200), { n });
+    for (let n = 0; n < 200; n++) log.debug('x'.repeat(200), { n });
   }, 5);
   setTimeout(async () => {
     clearInterval(timer);
