@@ -68,6 +68,33 @@ export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+const longestChain = 6;
+
+/** An error, and what caused it, from near to far. */
+export function errorChain(error: unknown): unknown[] {
+  const links: unknown[] = [];
+  for (let at = error; at !== undefined && links.length < longestChain;) {
+    links.push(at);
+    at = at instanceof Error ? at.cause : undefined;
+  }
+  return links;
+}
+
+/**
+ * What the causes of an error add to it, from near to far. Nothing that has been said: neither the same text, nor the
+ * long form of a system error whose code the text names (`… (ECONNREFUSED)`).
+ */
+export function causeTexts(error: unknown): string[] {
+  const said = [errorText(error)];
+  for (const cause of errorChain(error).slice(1)) {
+    const text = errorText(cause);
+    const code = systemErrorCode(cause);
+    const isSaid = said.some((before) => before.includes(text) || before.includes(`(${code ?? text})`));
+    if (!isSaid) said.push(text);
+  }
+  return said.slice(1);
+}
+
 /** The `code` of a Node.js system error (`ECONNREFUSED`, `ENOENT` …), if it has one. */
 export function systemErrorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;

@@ -110,7 +110,7 @@ function readAnswer({ application_properties: properties }: Message): TokenAnswe
   const said = answer?.['status-description'];
   const description = typeof said === 'string' && said !== '' ? said : undefined;
   if (status >= 200 && status < 300) return { status, description };
-  const { code, text, hint } = meaningOf(status);
+  const { code, text, hint } = meaningOf(status, description);
   throw new AgentError(code, `${text} (status ${String(status)}): ${description ?? 'no description'}`, {
     condition: `cbs:${String(status)}`,
     hint,
@@ -118,12 +118,12 @@ function readAnswer({ application_properties: properties }: Message): TokenAnswe
   });
 }
 
-function meaningOf(status: number): { code: ErrorCode; text: string; hint?: string } {
+function meaningOf(status: number, description = ''): { code: ErrorCode; text: string; hint?: string } {
   if (status === 401 || status === 403) {
     return {
       code: 'refused',
       text: 'the hub refused the token',
-      hint: `the key may be wrong or rotated, the device disabled, or the clock off (it says ${new Date().toISOString()})`,
+      hint: refusalHint(description),
     };
   }
   if (status === 404) {
@@ -132,4 +132,15 @@ function meaningOf(status: number): { code: ErrorCode; text: string; hint?: stri
   if (status === 429) return { code: 'try-again', text: 'the hub throttles' };
   if (status >= 500) return { code: 'try-again', text: 'the hub could not take the token' };
   return { code: 'protocol', text: 'the hub did not understand the token request' };
+}
+
+/** The hub says what it refuses in words that are for people, so nothing but the cure hangs on them. */
+function refusalHint(description: string): string {
+  const clock = `the clock of this machine says ${new Date().toISOString()}`;
+  if (/expired|not yet valid/i.test(description)) return `${clock}: compare it with the time of the hub`;
+  if (/signature/i.test(description)) {
+    return 'the key is wrong, or was renewed at the hub: copy the connection string of the device again';
+  }
+  if (/disabled/i.test(description)) return 'enable the device at the hub';
+  return `the key may be wrong or rotated, the device disabled or unknown, or the clock off (${clock})`;
 }

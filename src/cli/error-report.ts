@@ -1,4 +1,4 @@
-import { AgentError, errorText } from '../errors.js';
+import { AgentError, causeTexts, errorChain, errorText } from '../errors.js';
 import { redact } from '../secret.js';
 import { visible } from '../visible.js';
 
@@ -18,8 +18,7 @@ export function errorReport(error: unknown, { stack }: { stack: boolean }): stri
 function expected(error: AgentError): string[] {
   const { condition, message } = error;
   const what = condition === undefined || message.includes(condition) ? message : `${message} (${condition})`;
-  const why = causes(error).filter((text) => !what.includes(text));
-  return [what, ...why, ...(error.hint?.split('\n') ?? [])];
+  return [what, ...causeTexts(error), ...(error.hint?.split('\n') ?? [])];
 }
 
 function unexpected(error: unknown, stack: boolean): string[] {
@@ -27,30 +26,11 @@ function unexpected(error: unknown, stack: boolean): string[] {
   const todo = stack
     ? 'please report it with all of this'
     : 'please report it with what the same command prints with -v';
-  return [what, ...causes(error), todo];
-}
-
-/** Texts of what caused it, from near to far, each once. */
-function causes(error: unknown): string[] {
-  const texts = chain(error).slice(1).map(errorText);
-  return texts.filter(
-    (text, at) => text !== '' && !texts.slice(0, at).some((nearer) => nearer.includes(text)),
-  );
+  return [what, ...causeTexts(error), todo];
 }
 
 function stackOf(error: unknown): string[] {
-  return chain(error).flatMap((link) =>
+  return errorChain(error).flatMap((link) =>
     link instanceof Error ? (link.stack ?? '').split('\n').map((line) => line.trim()) : [],
   );
-}
-
-const longestChain = 6;
-
-function chain(error: unknown): unknown[] {
-  const links: unknown[] = [];
-  for (let at = error; at !== undefined && links.length < longestChain;) {
-    links.push(at);
-    at = at instanceof Error ? at.cause : undefined;
-  }
-  return links;
 }

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import type pinoModule from 'pino';
 import type { Writable } from 'node:stream';
 
-import { AgentError, errorText } from '../errors.js';
+import { AgentError, causeTexts, errorText } from '../errors.js';
 import type { Log, LogFields, LogLevel } from '../log.js';
 import { formatRecord, type LogLook, type LogRecord } from './log-format.js';
 import { Repeats } from './log-repeats.js';
@@ -95,23 +95,11 @@ function plainFields(fields: LogFields, withStack: boolean): LogFields {
       plain[name] = value;
       continue;
     }
-    plain[name] = chainText(value);
+    plain[name] = [errorText(value), ...causeTexts(value)].join(': ');
     if (value instanceof AgentError && value.hint !== undefined) plain['hint'] = value.hint;
     if (withStack) plain['stack'] = value.stack;
   }
   return plain;
-}
-
-/** The text of an error and of what caused it: `cannot connect: ECONNREFUSED`. */
-function chainText(error: Error): string {
-  let text = errorText(error);
-  let cause = error.cause;
-  for (let depth = 0; cause !== undefined && depth < 5; depth++) {
-    const more = errorText(cause);
-    if (!text.includes(more)) text = `${text}: ${more}`;
-    cause = cause instanceof Error ? cause.cause : undefined;
-  }
-  return text;
 }
 
 /**

@@ -59,6 +59,7 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
   io.stdout.readerGone.addEventListener('abort', finish);
 
   let online = false;
+  const neverOnline = (): boolean => !online;
   const abandon = AbortSignal.any([io.now, patience.over]);
   try {
     await runAgent({
@@ -79,12 +80,14 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
       },
       stopping: abandon,
       abandon,
-      givesUp: () => !online,
+      givesUp: neverOnline,
       clock: hub.clock,
       log: hub.log,
     });
-    if (outbox.unanswered > 0 && !io.now.aborted)
-      throw noAnswer(outbox.unanswered, job.timeoutMs, io.stop.aborted);
+    if (outbox.unanswered > 0 && !io.now.aborted) {
+      const withinMs = io.stop.aborted ? Math.min(finishWithinMs, job.timeoutMs) : job.timeoutMs;
+      throw neverOnline() ? notOnline(hub, withinMs) : noAnswer(outbox.unanswered, withinMs);
+    }
   } finally {
     patience.end();
     await printed;
@@ -99,10 +102,17 @@ function sentOf({ line, message, error }: Item, answer: StreamAnswer): Sent {
   return { line, error: error ?? new AgentError('bug', 'a message was not sent') };
 }
 
-function noAnswer(count: number, timeoutMs: number, stopped: boolean): AgentError {
+function noAnswer(count: number, withinMs: number): AgentError {
   const messages = count === 1 ? 'one message' : `${String(count)} messages`;
-  const within = stopped ? Math.min(finishWithinMs, timeoutMs) : timeoutMs;
-  return new AgentError('unavailable', `no answer to ${messages} within ${String(within / 1000)} s`, {
+  return new AgentError('unavailable', `no answer to ${messages} within ${String(withinMs / 1000)} s`, {
     hint: 'the hub may have taken them: sent again, they carry the same message ids only if you give them',
+  });
+}
+
+/** Nothing was sent, so nothing can have been taken. */
+function notOnline({ endpoint: { host, port } }: DeviceHub, withinMs: number): AgentError {
+  const hub = `${host}:${String(port)}`;
+  return new AgentError('unavailable', `${hub} did not let us in within ${String(withinMs / 1000)} s`, {
+    hint: 'it says nothing, or a firewall is in between: "iothub-device check" looks at each step of the way',
   });
 }
