@@ -21,6 +21,7 @@ import { silentLog, type Log } from '../../src/log.js';
 import { openStore, type Store } from '../../src/store/store.js';
 import { fastClock } from '../agent/clock.js';
 import type { FakeDisk } from '../store/fake-disk.js';
+import { defaultTransport } from './transport.js';
 
 export interface AgentSetup {
   /** As the hub gave it; its host is what the certificate must name. */
@@ -28,6 +29,8 @@ export interface AgentSetup {
   /** Where to connect: the hub's own port, or that of a proxy. */
   port: number;
   host?: string;
+  /** Whether AMQP goes inside of a WebSocket. */
+  webSocket?: boolean;
   /** PEM of the hub's authority. */
   ca: string | undefined;
   /** All the agent's times are divided by this. Default 20. */
@@ -234,12 +237,16 @@ export class TestAgent implements AsyncDisposable {
       port,
       host = 'localhost',
       ca,
+      webSocket = defaultTransport === 'amqp-ws',
       factor = 20,
       sessionFactor = factor,
     } = this.#setup;
     const serverName = hostName(parseDeviceConnectionString(connectionString).host);
     return {
-      endpoint: { host, port, serverName, trust: { extraCa: ca } },
+      endpoint: {
+        ...{ host, port, serverName, trust: { extraCa: ca } },
+        webSocket: webSocket ? { port } : undefined,
+      },
       links: ['telemetry', 'commands'] as const,
       deadlineMs: 20_000 / sessionFactor,
       idleTimeoutMs: 10_000 / sessionFactor,

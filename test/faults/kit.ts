@@ -5,13 +5,15 @@ import type { CommandEvent } from '../../src/handlers/contract.js';
 import type { Handler } from '../../src/handlers/handler.js';
 import type { Clock } from '../../src/clock.js';
 import { fastClock } from '../agent/clock.js';
-import { device, startHub } from '../amqp/hub.js';
+import { device } from '../amqp/hub.js';
 import { seeded } from '../store/fake-disk.js';
 import { defaultWindow, TestAgent, type AgentSetup } from './agent.js';
 import { judgeCommands, judgeTelemetry, type Run } from './oracle.js';
-import { Proxy } from './proxy.js';
+import type { Proxy } from './proxy.js';
+import { hubBehindProxy, type Transport } from './transport.js';
 
 export interface WorldOptions extends Partial<AgentSetup> {
+  transport?: Transport;
   hub?: EmulatorOptions;
   seed?: number;
   decide?: Decide;
@@ -40,12 +42,13 @@ export interface World extends AsyncDisposable {
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { factor = 20, seed = 1, decide = () => 'accept', window = defaultWindow } = options;
   const clock = options.clock ?? fastClock(factor);
-  const hub = await startHub({ clock, ...options.hub });
-  const proxy = await Proxy.start(hub.port, seed);
+  const way = { seed, transport: options.transport };
+  const { hub, proxy, webSocket } = await hubBehindProxy({ clock, ...options.hub }, way);
   const runs: Run[] = [];
   const agent = await TestAgent.start({
     connectionString: hub.deviceConnectionString(device),
     port: proxy.port,
+    webSocket,
     ca: hub.ca,
     clock,
     handlers: [inProcess(runs, decide)],

@@ -7,7 +7,7 @@ import type { Emulator, Fault, FaultAction } from '../../src/emulator/emulator.j
 import type { Log } from '../../src/log.js';
 import { systemClock } from '../../src/clock.js';
 import { fastClock } from '../agent/clock.js';
-import { device, startHub } from '../amqp/hub.js';
+import { device } from '../amqp/hub.js';
 import { FakeDisk, seeded } from '../store/fake-disk.js';
 import { defaultWindow, TestAgent } from './agent.js';
 import { inProcess, missing, type Decision } from './kit.js';
@@ -18,7 +18,8 @@ import {
   type Run,
   type TelemetryVerdict,
 } from './oracle.js';
-import { Proxy } from './proxy.js';
+import type { Proxy } from './proxy.js';
+import { hubBehindProxy, type Transport } from './transport.js';
 
 export interface MixOptions {
   seed: number;
@@ -30,6 +31,7 @@ export interface MixOptions {
   kinds?: readonly string[];
   /** All times are divided by this. Default 20. */
   factor?: number;
+  transport?: Transport;
   log?: Log;
 }
 
@@ -52,12 +54,11 @@ export interface Mixed {
  * the hub and the agent itself, power cuts among them; and in the end the judgement of the oracle.
  */
 export async function mix(options: MixOptions): Promise<Mixed> {
-  const { seed, factor = 20 } = options;
+  const { factor = 20 } = options;
   const clock = factor === 1 ? systemClock : fastClock(factor);
   const directory = await mkdtemp(join(tmpdir(), 'iothub-mix-'));
-  const hub = await startHub({ clock });
-  const proxy = await Proxy.start(hub.port, seed);
-  await using run = new MixedRun({ hub, proxy, clock, directory, factor, ...options });
+  const { hub, proxy, webSocket } = await hubBehindProxy({ clock }, options);
+  await using run = new MixedRun({ hub, proxy, webSocket, clock, directory, factor, ...options });
   return await run.toEnd();
 }
 
@@ -81,6 +82,7 @@ export function describeMix(mixed: Mixed): string {
 interface Parts extends MixOptions {
   hub: Emulator;
   proxy: Proxy;
+  webSocket: boolean;
   clock: Clock;
   directory: string;
   factor: number;
@@ -160,10 +162,11 @@ class MixedRun implements AsyncDisposable {
   }
 
   async #begin(): Promise<void> {
-    const { hub, proxy, clock, directory, factor, log } = this.#parts;
+    const { hub, proxy, webSocket, clock, directory, factor, log } = this.#parts;
     this.#agent = await TestAgent.start({
       connectionString: hub.deviceConnectionString(device),
       port: proxy.port,
+      webSocket,
       ca: hub.ca,
       clock,
       factor,

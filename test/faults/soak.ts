@@ -2,6 +2,7 @@
  * The long form of the fault tests.
  *
  *     npm run soak -- [--runs N] [--messages N] [--commands N] [--seed S] [--parallel P] [--real-time]
+ *                     [--transport amqp-ws]
  *     npm run soak -- --kills N [--seed S]
  *     npm run soak -- --outage AGENTS [--real-time]
  *     npm run soak -- --renewals DEVICES
@@ -18,6 +19,7 @@ import { parseArgs } from 'node:util';
 import { outage, renewals } from './fleet.js';
 import { killAgain } from './kill.js';
 import { describeMix, isGood, mix, type Mixed } from './mixer.js';
+import type { Transport } from './transport.js';
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -30,6 +32,7 @@ async function soak(): Promise<boolean> {
       seed: { type: 'string', default: '1' },
       parallel: { type: 'string', default: '6' },
       'real-time': { type: 'boolean', default: false },
+      transport: { type: 'string', default: 'amqp' },
       kills: { type: 'string' },
       outage: { type: 'string' },
       renewals: { type: 'string' },
@@ -47,6 +50,7 @@ async function soak(): Promise<boolean> {
     parallel: Number(values.parallel),
     factor,
     seed,
+    transport: values.transport === 'amqp-ws' ? 'amqp-ws' : 'amqp',
   });
 }
 
@@ -57,9 +61,10 @@ interface Mixes {
   parallel: number;
   factor: number;
   seed: number;
+  transport: Transport;
 }
 
-async function soakMixes({ runs, messages, commands, parallel, factor, seed }: Mixes): Promise<boolean> {
+async function soakMixes({ runs, parallel, seed, ...mixture }: Mixes): Promise<boolean> {
   const count = new Count();
   const warnings = new Set<string>();
   process.on('warning', ({ message }) => warnings.add(message));
@@ -67,7 +72,7 @@ async function soakMixes({ runs, messages, commands, parallel, factor, seed }: M
   let next = seed;
   const worker = async (): Promise<void> => {
     for (let mine = next++; mine < seed + runs; mine = next++) {
-      const mixed = await mix({ seed: mine, messages, commands, factor });
+      const mixed = await mix({ seed: mine, ...mixture });
       count.add(mixed);
       if (!isGood(mixed)) say(`BAD ${describeMix(mixed)}`);
       if (count.runs % 50 === 0) say(`${count.runs} runs, ${count.bad} bad`);
