@@ -9,6 +9,7 @@ export interface HelpTopic {
 
 export const helpTopics: readonly HelpTopic[] = [
   { name: 'configuration', page: () => config },
+  { name: 'connection', page: connection },
   { name: 'environment', page: environment },
   { name: 'exit-codes', page: exitCodesPage },
   { name: 'handlers', page: () => handlers },
@@ -117,6 +118,41 @@ const shared: [string, string][] = [
   ['TZ', 'zone of the times that are shown'],
 ];
 
+function connection(askedOf: ToolName): string {
+  // The emulator is where the way leads to.
+  const tool = askedOf === 'iothub-emulator' ? 'iothub-device' : askedOf;
+  const own = tool.toUpperCase().replace('-', '_');
+  const inConfiguration = tool === 'iothub-device' ? ', proxy under [hub] in the configuration' : '';
+  return `The way to the hub. "${tool} check" tells where it ends.
+
+  --transport auto     port 5671; when that is refused, or gives no TLS answer for 5 s, inside of a WebSocket on port
+                       443 as well, which is said once. Who answers and is not trusted is not gone around.
+  --transport amqp     port 5671, or the port in the host name
+  --transport amqp-ws  a WebSocket on port 443, or on --https-port
+
+An HTTP proxy carries the WebSocket, and REST; it cannot carry AMQP on port 5671.
+
+  --proxy URL, $${own}_PROXY${inConfiguration}
+                       is used always, and auto means amqp-ws then
+  $https_proxy, $HTTPS_PROXY, $all_proxy, $ALL_PROXY
+                       is used but to this machine, and to hosts in $no_proxy or $NO_PROXY: names with all that is
+                       below them, addresses, ranges (10.0.0.0/8), each with a port or without; or *
+
+  http://USER:PASSWORD@HOST:PORT, with : / @ in user name and password percent-encoded; not on the command line, where
+  others could see it.
+
+Whom to trust: the authorities that the system knows, and with --ca FILE one more.
+${tool === 'iothub-device' ? certificateAndGateway : ''}`;
+}
+
+const certificateAndGateway = `
+A device with a certificate has x509=true in its connection string, or --host and --device-id instead of one. Its files
+are --cert (with its intermediates) and --key, and --key-passphrase-file where the key is encrypted. They are read for every
+connection, so a certificate that was renewed needs no restart.
+
+GatewayHostName in the connection string, or --gateway-host, is whom to connect to instead of the hub.
+`;
+
 const handlers = `A handler is a program that is started once for each command, direct method or change of a desired property, without a
 shell. Its body, payload or value is on standard input, all else in variables. Its exit code says what becomes of a
 command, and is the status of a method and of a property's acknowledgement:
@@ -167,6 +203,7 @@ again. One of the three bodies has to be there, the rest when it is wanted; any 
   expiresAt        time after which it is worthless
   creationTime, component, outputName   telemetry only
   ack              commands only: none, positive, negative or full
+  deviceId, moduleId   commands only: for whom, instead of the one on the command line
   hub              what a hub added; read over
 
 Of each message one line is printed, in the same order:
