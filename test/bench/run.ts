@@ -39,6 +39,7 @@ const programs: Record<string, string> = {
   monitor: 'reading an event hub, beside @azure/event-hubs',
   store: 'the log of the store, beside what the disk can do',
   'store-backlog': 'opening and reading a store that has grown',
+  version: 'starting, beside a Node.js that does nothing',
 };
 
 const defaultRounds = 5;
