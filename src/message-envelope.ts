@@ -26,6 +26,9 @@ export interface Envelope {
   component?: string;
   outputName?: string;
   ack?: Ack;
+  /** Of a command: for whom it is. */
+  deviceId?: string;
+  moduleId?: string;
   /** Milliseconds since the epoch. */
   expiresAt?: number;
   properties?: Properties;
@@ -45,10 +48,11 @@ const texts = ['messageId', 'correlationId', 'userId'] as const;
 const content = ['contentType', 'contentEncoding'] as const;
 const common = [...texts, ...content] as const;
 const telemetryOnly = ['component', 'outputName'] as const;
+const commandOnly = ['deviceId', 'moduleId'] as const;
 const bodies = ['body', 'bodyText', 'bodyBase64'] as const;
 const keysOf: Record<MessageKind, readonly string[]> = {
   telemetry: [...common, ...telemetryOnly, ...bodies, 'creationTime', 'expiresAt', 'properties', 'hub'],
-  command: [...common, ...bodies, 'ack', 'expiresAt', 'properties', 'hub'],
+  command: [...common, ...commandOnly, ...bodies, 'ack', 'expiresAt', 'properties', 'hub'],
 };
 
 /** Reads a line; a `data` error that names the key when something is wrong with it. */
@@ -61,7 +65,7 @@ export function parseEnvelope(line: Buffer, kind: MessageKind, nowMs: number): E
     if (!keysOf[kind].includes(key)) throw unknownKey(key, kind);
   }
   const envelope: Envelope = { ...bodyField(fields, text) };
-  for (const key of [...texts, ...telemetryOnly]) {
+  for (const key of [...texts, ...telemetryOnly, ...commandOnly]) {
     const value = stringField(fields, key);
     if (value !== undefined) envelope[key] = value;
   }

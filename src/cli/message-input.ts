@@ -14,14 +14,16 @@ import {
 import { type Line, readLines } from '../lines.js';
 import { type Ack, type Envelope, type MessageKind, parseEnvelope } from '../message-envelope.js';
 import { messageBytes } from '../message-size.js';
-import { hubLimits, type MessageFields, type TelemetryMessage } from '../model.js';
+import { hubLimits, type DeviceId, type MessageFields, type TelemetryMessage } from '../model.js';
 import type { Io } from './io.js';
 import type { MessageFlags } from './message-options.js';
 
-/** A command for a device, whose name the caller adds. */
+/** A command for a device. */
 export interface OutgoingCommand extends MessageFields {
   messageId: string;
   ack: Ack;
+  /** As its envelope says; undefined when it says nothing. */
+  to: DeviceId | undefined;
 }
 
 /** One message to send, or one line that is none. `line` counts from 1; a message that is no line has none. */
@@ -59,9 +61,10 @@ export function openCommands(
   flags: MessageFlags,
   until?: AbortSignal,
 ): Promise<MessageInput<OutgoingCommand>> {
-  return openInput(io, flags, 'command', until, (fields, { ack }) => ({
+  return openInput(io, flags, 'command', until, (fields, { ack, deviceId, moduleId }) => ({
     ...fields,
     ack: ack ?? flags.ack ?? 'none',
+    to: deviceId === undefined ? undefined : { deviceId, moduleId },
   }));
 }
 

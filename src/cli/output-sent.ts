@@ -1,6 +1,6 @@
 import { fromCondition } from '../amqp/errors.js';
 import { AgentError, type ErrorCode } from '../errors.js';
-import type { SendOutcome } from '../model.js';
+import type { DeviceId, SendOutcome } from '../model.js';
 import { visible } from '../visible.js';
 import { exitCodeFor, exitCodes } from './exit-codes.js';
 import { jsonOnOneLine } from './json-text.js';
@@ -12,7 +12,12 @@ export interface Queued {
 }
 
 /** What became of one thing that was to be sent. */
-export type Sent = { line?: number | undefined; messageId?: string | undefined } & (
+export type Sent = {
+  line?: number | undefined;
+  messageId?: string | undefined;
+  /** Of a command: for whom it is. */
+  to?: DeviceId | undefined;
+} & (
   | { result: SendOutcome | Queued; ms: number }
   /** It was never sent: the line could not be read, say, or the connection ended before. */
   | { error: AgentError }
@@ -30,13 +35,14 @@ export function sentLine(sent: Sent): Printable {
   const error = sentError(sent);
   const outcome = 'result' in sent ? sent.result.outcome : 'failed';
   const ms = 'result' in sent ? Math.round(sent.ms) : undefined;
-  const { line, messageId } = sent;
+  const { line, messageId, to } = sent;
   return {
     json: () =>
       jsonOnOneLine(
         JSON.stringify({
           line,
           messageId,
+          ...to,
           outcome,
           ms,
           condition: error?.condition,
@@ -46,9 +52,11 @@ export function sentLine(sent: Sent): Printable {
         }),
       ),
     text: (look) => {
-      const which = [line === undefined ? '' : `line ${String(line)}`, messageId ?? ''].filter(
-        (part) => part !== '',
-      );
+      const which = [
+        line === undefined ? '' : `line ${String(line)}`,
+        to?.deviceId ?? '',
+        messageId ?? '',
+      ].filter((part) => part !== '');
       const why = error ? [error.message, error.hint].filter((part) => part !== undefined).join('; ') : '';
       const took = ms === undefined ? '' : `${String(ms)} ms`;
       return columns([outcome, visible(which.join(' ')), took, visible(why)], [8, 26, 6], look.columns);

@@ -108,3 +108,37 @@ test('many commands, one per line, go out in order and each has its line', async
     [3, 'completed'],
   ]);
 });
+
+test('lines of JSON go to the devices that they name, and those that do not answer hold up nobody', async () => {
+  await using it = await setUp('cat >/dev/null');
+  it.hub.addDevice('silent');
+  it.hub.addDevice({ deviceId: device, moduleId: 'm1' });
+  const lines = [
+    { deviceId: 'silent', bodyText: 'a', messageId: 'c1' },
+    { deviceId: device, bodyText: 'b', messageId: 'c2' },
+    { bodyText: 'c', messageId: 'c3' },
+    { deviceId: 'nobody', bodyText: 'd', messageId: 'c4' },
+    { deviceId: device, moduleId: 'm1', bodyText: 'e', messageId: 'c5', ack: 'none' },
+  ];
+  const input = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+  const waited = await it.send(['--ndjson', '--wait', '4s', '-o', 'json'], input);
+  const results = waited.out
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(results).toMatchObject([
+    { line: 1, outcome: 'failed', error: expect.stringMatching(/no feedback/) as string },
+    { line: 2, outcome: 'completed', deviceId: device },
+    { line: 3, outcome: 'failed', error: 'it names no device' },
+    { line: 4, outcome: 'rejected', deviceId: 'nobody', condition: 'amqp:not-found' },
+    { line: 5, outcome: 'failed', error: expect.stringMatching(/no feedback/) as string },
+  ]);
+  const commands = it.hub.record.of('command');
+  expect(commands.at(-1)).toMatchObject({ deviceId: device, moduleId: 'm1', messageId: 'c5' });
+  // The last one left before the first one had been waited for.
+  expect(commands.at(-1)!.at - commands[0]!.at).toBeLessThan(4_000);
+  expect(await it.send(['--data', 'x'])).toMatchObject({
+    code: 64,
+    err: expect.stringMatching(/for which device/) as string,
+  });
+});

@@ -1,7 +1,7 @@
 import { AgentError, type ErrorCode } from '../../errors.js';
 import type { DeviceId } from '../../model.js';
 import { openServiceClient, type ServiceOptions } from '../../service/client.js';
-import { openCommandSender } from '../../service/commands.js';
+import { openCommandSender, type CommandToSend } from '../../service/commands.js';
 import { openFeedbackWait, type FeedbackRecord } from '../../service/feedback.js';
 import { anyOf } from '../../signals.js';
 import { visible } from '../../visible.js';
@@ -11,10 +11,12 @@ import { jsonOnOneLine } from '../json-text.js';
 import type { InputItem, OutgoingCommand } from '../message-input.js';
 import { columns, type Printable, type Printer } from '../output.js';
 import { sentError, sentLine, type Sent } from '../output-sent.js';
+import { inOrder } from './in-order.js';
 
 export interface CommandJob {
   commands: AsyncIterable<InputItem<OutgoingCommand>>;
-  to: DeviceId;
+  /** For whom what says nothing itself is. */
+  to: DeviceId | undefined;
   /** How long to wait for each command's feedback; undefined does not ask for it. */
   waitMs: number | undefined;
   onError: 'stop' | 'continue';
@@ -23,7 +25,10 @@ export interface CommandJob {
   printer: Printer;
 }
 
-/** Sends commands one after the other, prints what became of each, and returns the exit code: that of the first failure. */
+/** So many commands may wait for their feedback. */
+const mostAtOnce = 50;
+
+/** Sends commands in their order, prints what became of each, and returns the exit code: that of the first failure. */
 export async function sendCommands(io: Io, hub: ServiceOptions, job: CommandJob): Promise<number> {
   const patience = () =>
     anyOf(io.stop, ...(Number.isFinite(job.timeoutMs) ? [AbortSignal.timeout(job.timeoutMs)] : []));
@@ -34,21 +39,34 @@ export async function sendCommands(io: Io, hub: ServiceOptions, job: CommandJob)
   const sender = await openCommandSender(client, opening);
   let exitCode: number = exitCodes.ok;
 
-  for await (const item of job.commands) {
-    const result = item.message === undefined ? { error: item.error } : await sendOne(item.message);
-    await job.printer.print(lineOf(item, job.to, result));
+  // A device that does not answer holds up those that come after it no more than it must.
+  const atOnce = job.onError === 'stop' ? 1 : mostAtOnce;
+  for await (const [item, result] of inOrder(job.commands, atOnce, resultOf)) {
+    await job.printer.print(lineOf(item, recipientOf(item), result));
     const code = exitCodeOf(result);
     if (exitCode === exitCodes.ok) exitCode = code;
     if (code !== exitCodes.ok && job.onError === 'stop') break;
   }
   return exitCode;
 
-  async function sendOne(message: OutgoingCommand): Promise<CommandResult> {
+  function recipientOf({ message }: InputItem<OutgoingCommand>): DeviceId | undefined {
+    return message?.to ?? job.to;
+  }
+
+  async function resultOf(item: InputItem<OutgoingCommand>): Promise<CommandResult> {
+    if (item.message === undefined) return { error: item.error };
+    const to = recipientOf(item);
+    if (to !== undefined) return await sendOne({ ...item.message, to });
+    const hint = 'add a deviceId, or name the device on the command line';
+    return { error: new AgentError('data', 'it names no device', { hint }) };
+  }
+
+  async function sendOne(message: CommandToSend): Promise<CommandResult> {
     const startedAt = performance.now();
     feedback?.expect(message.messageId);
     const ack = feedback === undefined ? message.ack : 'full';
     using answering = patience();
-    const result = await sender.send({ ...message, to: job.to, ack }, answering);
+    const result = await sender.send({ ...message, ack }, answering);
     const ms = performance.now() - startedAt;
     if (feedback === undefined || result.outcome !== 'accepted') return { result, ms };
     const limit = AbortSignal.timeout(job.waitMs ?? 0);
@@ -91,11 +109,11 @@ function exitCodeOf(result: CommandResult): number {
  */
 function lineOf(
   { line, message }: InputItem<OutgoingCommand>,
-  to: DeviceId,
+  to: DeviceId | undefined,
   result: CommandResult,
 ): Printable {
   const sent = { line, messageId: message?.messageId };
-  if (!('record' in result)) return sentLine({ ...sent, ...result });
+  if (!('record' in result)) return sentLine({ ...sent, to, ...result });
   const { record } = result;
   const { word } = meanings[record.statusCode];
   const ms = Math.round(result.ms);
@@ -105,7 +123,7 @@ function lineOf(
       columns(
         [
           word,
-          visible(to.deviceId),
+          visible(to?.deviceId ?? ''),
           visible(record.originalMessageId),
           `${String(ms)} ms`,
           visible(record.description),

@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 
+import { AgentError } from '../../errors.js';
 import {
   addConnectionOptions,
   addIdentityOptions,
@@ -33,6 +34,7 @@ export function serviceSendCommand(io: Io): Subcommand {
       'iothub-service send dev1 --data reboot --wait',
       `iothub-service send dev1 --data '{"interval":5}' --prop command=set-interval --ack full`,
       'iothub-service send dev1 --lines --wait 5m < commands.txt',
+      'iothub-service send --ndjson --wait < commands.ndjson     # {"deviceId":"dev1","bodyText":"reboot"} …',
       'iothub-service send dev1 --purge',
     )
     .exits(
@@ -43,7 +45,7 @@ export function serviceSendCommand(io: Io): Subcommand {
       ['try-again', 'queue full, expired, purged or delivered too often'],
       'refused',
     )
-    .argument('<device>', 'device id');
+    .argument('[device]', 'device id; with --ndjson each line may name its own');
   addMessageOptions(command, 'command')
     .option('--module <id>', 'a module of the device')
     .addOption(
@@ -55,10 +57,15 @@ export function serviceSendCommand(io: Io): Subcommand {
   addTimeoutOption(command);
   addOutputOptions(command, 'service');
   addLogOptions(command, 'service');
-  return command.action(async (deviceId: string, flags: ServiceSendFlags) => {
+  return command.action(async (deviceId: string | undefined, flags: ServiceSendFlags) => {
     const identity = await readServiceIdentity(io, flags);
     const log = await openLog(io, flags, 'service', 'warn');
-    if (flags.purge === true) {
+    if (deviceId === undefined && (flags.ndjson !== true || flags.purge === true)) {
+      throw new AgentError('usage', 'for which device?', {
+        hint: 'name it, or send lines that name it with --ndjson',
+      });
+    }
+    if (flags.purge === true && deviceId !== undefined) {
       const { purgeCommands } = await import('./purge-commands.js');
       await purgeCommands(io, identity, { deviceId, flags, log });
       if (!hasBody(flags)) return;
@@ -70,7 +77,7 @@ export function serviceSendCommand(io: Io): Subcommand {
     const hub = await serviceHub(io, identity, { ...flags, log });
     io.exitCode = await sendCommands(io, hub, {
       commands: input.items,
-      to: { deviceId, moduleId: flags.module },
+      to: deviceId === undefined ? undefined : { deviceId, moduleId: flags.module },
       waitMs: flags.wait === true ? 60_000 : flags.wait,
       onError: flags.onError ?? (input.kind === 'one' ? 'stop' : 'continue'),
       timeoutMs: flags.timeout,
