@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test, vi } from 'vitest';
 
 import { makeCertificate } from '../../src/emulator/certificates.js';
+import type { Emulator } from '../../src/emulator/emulator.js';
 import { HttpConnectProxy } from '../amqp/http-proxy.js';
 import { device } from '../amqp/hub.js';
 import { jsonLines, startAgent } from '../daemon/agent-kit.js';
@@ -166,15 +167,23 @@ describe('where port 5671 is shut', () => {
 });
 
 describe('beside a running agent', () => {
+  const hubOptions = { httpsPort: 0 };
+  const withHttps = ({ env, hub }: { env: Record<string, string>; hub: Emulator }) => ({
+    ...env,
+    IOTHUB_DEVICE_HTTPS_PORT: String(hub.httpsPort),
+  });
+
   test('its connection stays; --force takes it', async () => {
-    await using it = await startAgent({ hubOptions: { httpsPort: 0 } });
-    const env = { ...it.env, IOTHUB_DEVICE_HTTPS_PORT: String(it.hub.httpsPort) };
+    await using it = await startAgent({ hubOptions });
+    const env = withHttps(it);
     const first = await check(env);
     expect(first.code).toBe(0);
     expect(about(first.lines, 'agent')).toContain(`ok\nprocess ${String(it.agent.pid)} is online since `);
     expect(withResult(first.lines, 'skipped')).toEqual(['token', 'telemetry', 'commands', 'message-size']);
     expect(about(first.lines, 'token')).toMatch(/a second login would put it offline\n--force/);
-    expect(about(first.lines, 'spool')).toContain(`in use by process ${String(it.agent.pid)}; 0 waiting`);
+    expect(about(first.lines, 'spool')).toMatch(
+      new RegExp(`in use by process ${String(it.agent.pid)}, .*: 0 waiting, 0 rejected; \\d+ .iB free$`),
+    );
     expect(it.agent.err).not.toContain('offline');
 
     const forced = await check(env, '--force');
@@ -183,8 +192,8 @@ describe('beside a running agent', () => {
   });
 
   test('one that is not online: its own last error, and the exit code of that', async () => {
-    await using it = await startAgent({ online: false });
-    const { code, lines } = await check(it.env);
+    await using it = await startAgent({ online: false, hubOptions });
+    const { code, lines } = await check(withHttps(it));
     expect(withResult(lines, 'failed')).toEqual(['agent']);
     expect(about(lines, 'agent')).toMatch(
       /is not online: the hub refused the token .*disabled[^]*the next try is at/,
@@ -193,14 +202,12 @@ describe('beside a running agent', () => {
   });
 
   test('one that has no control socket is known by its store, whose lock is left alone', async () => {
-    await using it = await startAgent({ config: '' });
+    await using it = await startAgent({ hubOptions });
     await it.folder.write('agent.toml', '[control]\nsocket = ""\n');
     await it.restart();
-    const { code, lines } = await check(it.env);
+    const { code, lines } = await check(withHttps(it));
     expect(about(lines, 'agent')).toMatch(new RegExp(`^warn\nprocess ${String(it.agent.pid)} has the store`));
-    expect(withResult(lines, 'skipped')).toEqual(
-      expect.arrayContaining(['token', 'telemetry', 'commands', 'spool']),
-    );
+    expect(withResult(lines, 'skipped')).toEqual(['token', 'telemetry', 'commands', 'message-size']);
     expect(code).toBe(0);
     expect(it.agent.err).not.toContain('offline');
   });
@@ -224,6 +231,24 @@ test('a handler that cannot be started is named, with why', async () => {
   const { code, lines } = await check(it.env, '--config', await it.folder.write('agent.toml', handlers));
   expect(about(lines, 'handlers')).toMatch(/1 of 2 cannot be run\ngone: .*\/no\/such/);
   expect([withResult(lines, 'failed'), code]).toEqual([['handlers'], 78]);
+});
+
+test('an authority that is not there: the file is named, exit 66', async () => {
+  await using it = await setUp();
+  const { code, lines } = await check({ ...it.env, IOTHUB_DEVICE_CA: '/no/such/ca.pem' });
+  expect(about(lines, 'identity')).toMatch(/\/no\/such\/ca\.pem: there is no such file/);
+  expect(code).toBe(66);
+});
+
+test('Ctrl-C ends it at once: exit 130', async () => {
+  await using it = await setUp();
+  const port = await it.serve(createServer((socket) => socket.on('error', () => undefined).resume()));
+  const env = movedTo(it.env, `localhost:${String(port)}`);
+  await using tool = new ToolProcess('iothub-device', ['check', '-o', 'text'], { env });
+  await tool.says(/clock/);
+  tool.kill('SIGINT');
+  expect((await tool.ended()).code).toBe(130);
+  expect(tool.out).not.toContain('amqp');
 });
 
 test('a ready-made token that has run out never gets to the hub', async () => {

@@ -44,7 +44,7 @@ export async function findAgent(
       result: 'warn',
       value: { agent: 'silent', name: `the one behind ${socket}` },
       detail: `an agent may run: ${socket} is not open to this user`,
-      hint: 'run this as a user who may speak to it',
+      hint: 'run this as a user who may speak to it; or with --force, if it is the agent of another device',
     };
   }
   return {

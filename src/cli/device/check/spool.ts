@@ -2,8 +2,8 @@ import { access, constants, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import { AgentError, errorText, systemErrorCode } from '../../../errors.js';
-import type { SpoolStatus } from '../../../daemon/status.js';
 import type { Log } from '../../../log.js';
+import { ownerOf } from '../../../store/log/owner.js';
 import { spoolDefaults } from '../../../store/spool.js';
 import { formatSize } from '../../../units.js';
 import type { Finding } from '../../checks.js';
@@ -15,22 +15,10 @@ const leastFreeBytes = 2 * 1024 * 1024;
 
 /** Whether telemetry can be kept on disk. The store of a running agent is left alone: it tells itself. */
 export async function checkSpool(place: SpoolPlace, beside: Beside, log: Log): Promise<Finding<true>> {
+  if (beside.agent !== 'none') return await ofAgent(place, beside);
   const { directory } = place;
-  if (beside.agent === 'known') return ofAgent(beside.status.spool, beside.name);
-  if (beside.agent === 'silent') {
-    return {
-      result: 'skipped',
-      detail: `${directory} is in use by ${beside.name}`,
-      hint: 'its lock is left alone',
-    };
-  }
-  const free = await freeBytes(directory);
+  const free = await roomIn(directory);
   const facts = { directory, freeBytes: free.bytes };
-  if (free.bytes < leastFreeBytes) {
-    throw new AgentError('io', `the disk is full: ${formatSize(free.bytes)} free in ${free.directory}`, {
-      hint: 'make room there, or name a directory on another disk as "directory" under [spool]',
-    });
-  }
   const owner = await ownerProblem(directory);
   if (owner !== undefined) return { result: 'warn', ...owner, facts };
   if (free.directory !== directory) {
@@ -41,9 +29,20 @@ export async function checkSpool(place: SpoolPlace, beside: Beside, log: Log): P
   return await opened(place, free.bytes, log);
 }
 
-function ofAgent({ waiting, deadLetters }: SpoolStatus, name: string): Finding<true> {
-  const facts = { waiting, rejected: deadLetters };
-  return { result: 'ok', detail: `in use by ${name}; ${contents(waiting.count, deadLetters.count)}`, facts };
+/** What it says of itself, and of the disk if the store is where we look for it: its environment may be another one. */
+async function ofAgent(
+  { directory }: SpoolPlace,
+  beside: Exclude<Beside, { agent: 'none' }>,
+): Promise<Finding<true>> {
+  const isThere = (await ownerOf(directory).catch(() => undefined)) !== undefined;
+  const free = isThere ? await roomIn(directory) : undefined;
+  const room = free === undefined ? '' : `; ${formatSize(free.bytes)} free`;
+  const freeBytes = free?.bytes;
+  const used = `in use by ${beside.name}, its lock is left alone`;
+  if (beside.agent === 'silent') return { result: 'ok', detail: used + room, facts: { freeBytes } };
+  const { waiting, deadLetters } = beside.status.spool;
+  const detail = `${used}: ${contents(waiting.count, deadLetters.count)}${room}`;
+  return { result: 'ok', detail, facts: { waiting, rejected: deadLetters, freeBytes } };
 }
 
 async function opened(place: SpoolPlace, freeBytes: number, log: Log): Promise<Finding<true>> {
@@ -76,6 +75,15 @@ async function opened(place: SpoolPlace, freeBytes: number, log: Log): Promise<F
 
 function contents(waiting: number, rejected: number): string {
   return `${String(waiting)} waiting, ${String(rejected)} rejected`;
+}
+
+/** Errors: `io` when there is hardly any. */
+async function roomIn(directory: string): Promise<{ directory: string; bytes: number }> {
+  const free = await freeBytes(directory);
+  if (free.bytes >= leastFreeBytes) return free;
+  throw new AgentError('io', `the disk is full: ${formatSize(free.bytes)} free in ${free.directory}`, {
+    hint: 'make room there, or name a directory on another disk as "directory" under [spool]',
+  });
 }
 
 /** Of the file system that the directory is on, or will be; with the nearest directory that is there. */
