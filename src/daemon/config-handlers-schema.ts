@@ -135,6 +135,15 @@ const handlerTable = v.strictObject({
   module: v.optional(
     v.pipe(v.string(), v.minLength(1), v.description('A JavaScript module, run inside the agent')),
   ),
+  isolate: v.optional(
+    v.pipe(
+      v.boolean('write true or false'),
+      v.description(
+        'Whether the module runs in a process of its own, which is killed when it takes too long',
+      ),
+    ),
+    false,
+  ),
   cwd: v.optional(v.pipe(v.string(), v.minLength(1), v.description('Working directory of the program'))),
   timeout: v.optional(
     duration(

@@ -39,7 +39,7 @@ export type HandlerConfig = HandlerConfigRules &
         onTimeout: 'release' | 'reject';
       }
     | { form: 'stream'; exec: Exec; cwd: string | undefined }
-    | { form: 'module'; file: string }
+    | { form: 'module'; file: string; isolate: boolean }
   );
 
 /** Program, as a path or a name to be found in PATH, and its arguments. */
@@ -94,7 +94,9 @@ function handlerConfig(handler: HandlerTable, file: ConfigFile, folder: string):
     reply: handler.reply,
     inbox: on === 'command' ? inboxRules(handler, file) : undefined,
   };
-  if (module !== undefined) return { ...rules, form: 'module', file: resolve(folder, module) };
+  if (module !== undefined) {
+    return { ...rules, form: 'module', file: resolve(folder, module), isolate: handler.isolate };
+  }
   const [program = '', ...args] = handler.exec ?? [];
   // A bare name is looked up in PATH.
   const exec: Exec = [program.includes('/') ? resolve(folder, program) : program, ...args];
@@ -175,6 +177,9 @@ function misplacedKeys(handler: HandlerTable): Found[] {
     ...(isProgram ? [] : given(['exit', 'on_timeout'], 'only for a program that is started for each event')),
     ...(module === undefined ? [] : given(['cwd'], 'a module runs inside the agent, in its directory')),
     ...(module !== undefined && mode === 'stream' ? given(['mode'], 'only with exec') : []),
+    ...(module === undefined && handler.isolate
+      ? given(['isolate'], 'only with module: a program is isolated')
+      : []),
   ];
 }
 

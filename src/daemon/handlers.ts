@@ -3,7 +3,7 @@ import { AgentError } from '../errors.js';
 import type { HandlerTelemetry } from '../handlers/contract.js';
 import { listHandlers, type FoundHandler } from '../handlers/directory.js';
 import { ruledHandler, type Handler, type HandlerRules } from '../handlers/handler.js';
-import { loadModule, moduleHandler } from '../handlers/module.js';
+import { loadModule, moduleHandler, moduleProblem } from '../handlers/module.js';
 import { startProblem } from '../handlers/process.js';
 import { programHandler } from '../handlers/program.js';
 import { streamHandler } from '../handlers/stream.js';
@@ -16,6 +16,8 @@ export interface HandlerSurroundings {
   clock?: Clock;
   /** What a module's `send` does; absent: it has none. */
   send?: (message: HandlerTelemetry) => Promise<void>;
+  /** The command that runs a module, which is its last argument, as a stream. Absent where none is run. */
+  isolated?: readonly [string, ...string[]];
 }
 
 /** One place in the order in which handlers are tried. */
@@ -52,7 +54,7 @@ async function placeHandler(
   try {
     const handler = await handlerOf(config, surroundings);
     // A program is looked at again each time it is started, and may be well by then.
-    return { config, handler, refused: config.form === 'module' ? undefined : startProblem(config.exec[0]) };
+    return { config, handler, refused: problemOf(config) };
   } catch (error) {
     if (!(error instanceof AgentError)) throw error;
     const why = [error.message, error.hint].filter((text) => text !== undefined).join('; ');
@@ -65,7 +67,16 @@ export function overshadowed({ handlerDirectories }: Pick<HandlingConfig, 'handl
   return listHandlers(handlerDirectories.paths).passedOver;
 }
 
-async function handlerOf(config: HandlerConfig, { log, clock, send }: HandlerSurroundings): Promise<Handler> {
+function problemOf(config: HandlerConfig): string | undefined {
+  if (config.form !== 'module') return startProblem(config.exec[0]);
+  // Any other has been loaded. To load this one here is what is not wanted.
+  return config.isolate ? moduleProblem(config.file) : undefined;
+}
+
+async function handlerOf(
+  config: HandlerConfig,
+  { log, clock, send, isolated = [process.execPath] }: HandlerSurroundings,
+): Promise<Handler> {
   switch (config.form) {
     case 'program': {
       const { exec, form: _, ...rules } = config;
@@ -78,6 +89,11 @@ async function handlerOf(config: HandlerConfig, { log, clock, send }: HandlerSur
       return streamHandler({ ...rules, file, args, log, clock });
     }
     case 'module': {
+      if (config.isolate) {
+        const [file, ...args] = [...isolated, config.file];
+        const started = { file, args, checkPermissions: false, exactBodies: true };
+        return streamHandler({ ...config, ...started, log, clock });
+      }
       const module = await loadModule(config.file);
       if (module.on !== config.on) {
         throw new AgentError('config', `${config.file} handles ${module.on}, not ${config.on}`);
@@ -107,7 +123,7 @@ function* foundIn({
 
 function formOf({ name, on, match, file, form }: FoundHandler) {
   const place = { name, on, match };
-  if (form === 'module') return { ...place, form, file };
+  if (form === 'module') return { ...place, form, file, isolate: false };
   const exec: [string] = [file];
   return { ...place, form, exec, cwd: undefined, exit: {}, onTimeout: 'release' as const };
 }

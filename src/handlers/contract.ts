@@ -20,7 +20,8 @@
  * or the `AbortError` of the handler's own signal. A `TypeError`, `ReferenceError` or `RangeError` is a bug of the
  * handler and not of the command: later three times, then no.
  *
- * A module runs inside the agent's process. It is trusted code: it can block the agent or end it.
+ * A module runs inside the agent's process. It is trusted code: it can block the agent or end it, unless
+ * `isolate = true` in the configuration gives it a process of its own.
  */
 
 /** Fields that every event has. */

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
 import { systemClock, type Clock } from '../clock.js';
@@ -72,6 +73,11 @@ export async function loadModule(
     });
   }
   return loaded.default;
+}
+
+/** Why a module must not or cannot be loaded, as far as can be told without loading it. */
+export function moduleProblem(file: string): string | undefined {
+  return existsSync(file) ? permissionProblem(file) : `${file} is missing`;
 }
 
 function loadHint(error: unknown): string | undefined {

@@ -26,6 +26,8 @@ import { startProcess, type Exit, type OwnProcess } from './process.js';
  * not UTF-8, under `bodyBase64`.
  * From it, in any order: `{"id":"1","outcome":"accept","reply":{…}}`, or `"reject"` or `"release"` with a `"reason"`;
  * for methods and twins `"status"` in place of the outcome.
+ * `"outcome":"fault"` says that it failed on the event, as a crash would: later three times, then no. A reply that is
+ * no JSON goes as `"replyBase64"`.
  * Also to it: `{"type":"cancel","id":"1"}` when its time is over, 5 s before it is given up, and `{"type":"ping"}`
  * when all is quiet for 30 s, to be answered by `{"type":"pong"}` within 10 s. End of input means: end.
  */
@@ -39,6 +41,8 @@ export interface StreamHandlerOptions extends HandlerRules {
   /** Variables beside PATH, HOME, LANG and TZ. */
   environment?: Readonly<Record<string, string>> | undefined;
   checkPermissions?: boolean | undefined;
+  /** Whether it wants each body as it arrived, under `bodyBase64`. Default false. */
+  exactBodies?: boolean | undefined;
   /** After so long a silence it is asked whether it lives; it has a third of that to answer. Default 30 s. */
   pingEveryMs?: number | undefined;
   log: Log;
@@ -84,7 +88,7 @@ export function streamHandler(options: StreamHandlerOptions): Handler {
       clock,
     });
     if (!started.ok) return started.why;
-    const session = new StreamSession(started.process, log, clock, options.pingEveryMs ?? 30_000);
+    const session = new StreamSession(started.process, log, clock, options);
     const startedAt = clock.monotonic();
     void session.ended.then((how) => {
       current = undefined;
@@ -140,6 +144,7 @@ class StreamSession {
   readonly #process: OwnProcess;
   readonly #log: Log;
   readonly #clock: Clock;
+  readonly #exactBodies: boolean;
   readonly #open = new Map<string, (answer: Answer) => void>();
   readonly #over = new AbortController();
   #lastId = 0;
@@ -149,7 +154,13 @@ class StreamSession {
   #line: Buffer[] = [];
   #lineBytes = 0;
 
-  constructor(process: OwnProcess, log: Log, clock: Clock, pingEveryMs: number) {
+  constructor(
+    process: OwnProcess,
+    log: Log,
+    clock: Clock,
+    { exactBodies = false, pingEveryMs = 30_000 }: Pick<StreamHandlerOptions, 'exactBodies' | 'pingEveryMs'>,
+  ) {
+    this.#exactBodies = exactBodies;
     this.#process = process;
     this.#log = log;
     this.#clock = clock;
@@ -181,7 +192,8 @@ class StreamSession {
       if (!signal.aborted) await once(signal, 'abort', { signal: over.signal }).catch(() => undefined);
     };
     try {
-      this.#tell({ id, ...requestOf(event, run.attempt, this.#clock.now() + run.timeoutMs) });
+      const deadline = this.#clock.now() + run.timeoutMs;
+      this.#tell({ id, ...requestOf(event, run.attempt, deadline, this.#exactBodies) });
       const inTime = await Promise.race([answered, after(run.timeoutMs), on(run.stopping)]);
       if (inTime !== undefined) return inTime;
 
@@ -302,13 +314,18 @@ function exitText(exit: Exit): string {
   return 'code' in exit ? `exit ${exit.code}` : `killed by ${exit.signal}`;
 }
 
-function requestOf(event: HandlerEvent, attempt: number, deadline: number): Record<string, unknown> {
+function requestOf(
+  event: HandlerEvent,
+  attempt: number,
+  deadline: number,
+  isExact: boolean,
+): Record<string, unknown> {
   const { body, ...fields } = event;
   return {
     ...fields,
     attempt,
     deadline: new Date(deadline).toISOString(),
-    ...bodyField(body, event.contentType),
+    ...(isExact ? { bodyBase64: body.toString('base64') } : bodyField(body, event.contentType)),
   };
 }
 
@@ -321,9 +338,10 @@ function bodyField(body: Buffer, contentType = ''): Record<string, unknown> {
 }
 
 function answerIn(message: Partial<Record<string, unknown>>): Answer {
-  const { outcome, status, reason, reply } = message;
+  const { outcome, status, reason, reply, replyBase64 } = message;
   const said = typeof reason === 'string' ? reason : undefined;
-  const bytes = reply === undefined ? undefined : Buffer.from(JSON.stringify(reply));
+  const json = reply === undefined ? undefined : Buffer.from(JSON.stringify(reply));
+  const bytes = typeof replyBase64 === 'string' ? Buffer.from(replyBase64, 'base64') : json;
   const number = typeof status === 'number' && Number.isInteger(status) ? status : undefined;
   switch (outcome ?? outcomeByStatus(number)) {
     case 'accept':
@@ -332,6 +350,8 @@ function answerIn(message: Partial<Record<string, unknown>>): Answer {
       return { outcome: 'reject', status: number ?? 400, reason: said, reply: bytes, decidedBy: 'handler' };
     case 'release':
       return { outcome: 'release', status: number ?? 503, reason: said, reply: bytes, decidedBy: 'handler' };
+    case 'fault':
+      return fault(said ?? 'it failed', number);
     default:
       return fault(
         `it answered with neither an outcome nor a status: ${plainText(JSON.stringify(message), 100)}`,

@@ -5,9 +5,9 @@ import { faultLimit, type Answer } from '../../handlers/handler.js';
 import { loadModule, moduleHandler } from '../../handlers/module.js';
 import { plainText } from '../../handlers/output.js';
 import { Runner } from '../../handlers/runner.js';
-import type { Log, LogFields } from '../../log.js';
 import { exitCodes } from '../exit-codes.js';
 import type { Io } from '../io.js';
+import { lineLog } from './handler-log.js';
 
 /** More than any event has, and an end for /dev/zero. */
 const longestBodyBytes = 1024 * 1024;
@@ -61,30 +61,4 @@ function exitCodeOf({ outcome, status, decidedBy }: Answer, attempt: number): nu
   }
   if (status === 403) return exitCodes.refused;
   return status === 400 ? exitCodes.data : 1;
-}
-
-/** What the module says goes to standard error in lines that an agent, and the journal, read with their levels. */
-function lineLog(io: Io, bound: LogFields = {}): Log {
-  const at =
-    (priority: number) =>
-    (message: string, fields: LogFields = {}) => {
-      const facts = Object.entries({ ...bound, ...fields })
-        .filter(([, value]) => value !== undefined)
-        .map(([name, value]) => `${name}=${textOf(value)}`);
-      void io.stderr.write(`<${priority}>${plainText([message, ...facts].join(' '), 2_000)}\n`);
-    };
-  return {
-    error: at(3),
-    warn: at(4),
-    info: at(6),
-    debug: () => undefined,
-    trace: () => undefined,
-    // The agent's own lines carry the handler's name and the message.
-    child: () => lineLog(io, bound),
-  };
-}
-
-function textOf(value: unknown): string {
-  if (value instanceof Error) return value.message;
-  return typeof value === 'string' ? value : JSON.stringify(value);
 }

@@ -19,6 +19,7 @@ import type { Io } from '../io.js';
 import { jsonOnOneLine } from '../json-text.js';
 import { openCommands, type OutgoingCommand } from '../message-input.js';
 import type { MessageFlags } from '../message-options.js';
+import { moduleProcess } from '../module-process.js';
 import { bodyForPeople } from '../output-message.js';
 import { columns, type Printable, type Printer } from '../output.js';
 
@@ -77,7 +78,9 @@ async function handlersFor(config: AgentConfig, { name, log, method, path }: Tes
     return Promise.resolve();
   };
   if (name?.includes('/') !== true) {
-    return (await placeHandlers(config, { log, send })).map(({ handler }) => handler);
+    return (await placeHandlers(config, { log, send, isolated: moduleProcess })).map(
+      ({ handler }) => handler,
+    );
   }
   if (['.js', '.mjs', '.ts'].includes(extname(name))) {
     return [moduleHandler(await loadModule(name), { name, send })];

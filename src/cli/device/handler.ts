@@ -108,7 +108,13 @@ export function handlerCommand(io: Io): Subcommand {
     .examples(`echo '{"service":"web"}' | IOTHUB_MESSAGE_ID=m1 iothub-device handler exec ./restart.mjs`)
     .exits(['ok', 'accepted'], ['data', 'rejected'], ['try-again', 'released'])
     .argument('<file>', 'the module')
-    .action(async (file: string) => {
+    .option('--stream', 'for one event after the other, as lines of JSON, until the input ends')
+    .action(async (file: string, flags: { stream?: boolean }) => {
+      if (flags.stream === true) {
+        const { streamModule } = await import('./handler-stream.js');
+        await streamModule(io, file);
+        return;
+      }
       const { execHandler } = await import('./handler-exec.js');
       io.exitCode = await execHandler(io, file);
     });

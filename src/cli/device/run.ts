@@ -15,6 +15,7 @@ import type { HandlerSurroundings } from '../../daemon/handlers.js';
 import { controlPath } from '../control-path.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
+import { moduleProcess } from '../module-process.js';
 import { storeDirectory } from '../state-directory.js';
 import { addLogOptions, logLevel, openLog, type LogFlags } from '../log-options.js';
 
@@ -74,7 +75,7 @@ async function run(io: Io, args: string[], flags: RunFlags): Promise<void> {
   const one = (file: string) => programHandler({ name: file, file, args, checkPermissions: false });
   const makeHandlers = async (wanted: AgentConfig, surroundings: HandlerSurroundings) => {
     if (flags.exec !== undefined) return { handlers: [one(flags.exec)], refused: [] };
-    const placed = await placeHandlers(wanted, surroundings);
+    const placed = await placeHandlers(wanted, { ...surroundings, isolated: moduleProcess });
     return {
       handlers: placed.map(({ handler }) => handler),
       refused: placed.flatMap(({ handler: { name }, refused: reason }) =>
