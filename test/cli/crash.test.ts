@@ -56,6 +56,33 @@ test('a command whose outcome was recorded is answered after a kill -9 without r
   expect(await it.runs()).toEqual(['c1']);
 });
 
+test('lock lost, link lost between outcome and settlement, agent killed there: one run, and the hub ends with completed', async () => {
+  await using it = await setUp(500);
+  const script = await it.folder.script(
+    'handler',
+    'cat >/dev/null; echo "$IOTHUB_MESSAGE_ID" >> runs; while [ ! -e over ]; do sleep 0.05; done',
+  );
+  const config = await it.folder.write('agent.toml', `${handlerConfig(script)}[log]\nlevel = "debug"\n`);
+  it.hub.sendCommand({ deviceId: device, messageId: 'c1', body: 'go', ack: 'full' });
+  {
+    await using agent = it.start(config);
+    await it.hub.waitFor((record) => record.of('delivery').length > 2, { timeoutMs: 20_000 });
+    it.hub.faults.now({ act: 'freeze' });
+    await it.folder.write('over', '');
+    await agent.says(/command settled/);
+    agent.kill('SIGKILL');
+    await agent.ended();
+    expect(it.hub.record.of('outcome')).toEqual([]);
+    it.hub.faults.now({ act: 'drop' });
+  }
+  await using _again = it.start(config);
+  await it.hub.waitFor((record) => record.of('feedback').length > 0, { timeoutMs: 20_000 });
+  expect(it.hub.record.of('feedback').flatMap(({ records }) => records)).toMatchObject([
+    { originalMessageId: 'c1', statusCode: 'Success' },
+  ]);
+  expect(await it.runs()).toEqual(['c1']);
+});
+
 test('a command that was running when the agent was killed is run again, or not, as its handler says', async () => {
   for (const [policy, wanted] of [
     ['run', { runs: 2, feedback: 'Success' }],
