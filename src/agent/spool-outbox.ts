@@ -37,8 +37,9 @@ export interface SpoolOutboxOptions {
   random?: () => number;
 }
 
-/** So much is read ahead of what is sent. */
+/** So much is read at once, and again when there are so few left. */
 const readAhead = { count: 1_000, bytes: 1024 * 1024 };
+const readAgainAt = 500;
 
 /**
  * The spool as the pump sees it. Messages leave the spool when the hub has accepted them, become dead letters when
@@ -54,6 +55,10 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   #nextPlace = 0;
   /** Read and not on their way, in the order of reading. */
   #ready: SpoolEntry[] = [];
+  /** Whether the last reading was cut off by its limits, so that there is more. */
+  #hasMore = false;
+  /** A reading that began before it was needed. */
+  #reading: Promise<void> | undefined;
   /** Taken, and neither answered nor put back. */
   #out = 0;
   #flow: Flow = { flow: 'open' };
@@ -103,6 +108,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     if (first === undefined || !this.#lets(fellows) || !sharesWith(fellows, first)) return undefined;
     this.#ready.shift();
     this.#out++;
+    if (this.#hasMore && this.#ready.length < readAgainAt) this.#readOn();
     return first;
   }
 
@@ -181,6 +187,10 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
       return true;
     }
     if (flow.flow === 'probing' && flow.isOut) return rejectionOf(until);
+    if (this.#reading !== undefined) {
+      await this.#reading;
+      return true;
+    }
     if (this.#whenEmpty === 'wait') {
       this.#keep(await this.#spool.next(this.#cursor, readAhead, until));
       return true;
@@ -191,8 +201,23 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     return this.#out === 0 ? false : rejectionOf(until);
   }
 
+  /** What fails here is met again by who waits for messages. */
+  #readOn(): void {
+    this.#reading ??= this.#spool
+      .read(this.#cursor, readAhead)
+      .then((batch) => {
+        this.#keep(batch);
+      })
+      .catch(() => undefined)
+      .finally(() => {
+        this.#reading = undefined;
+      });
+  }
+
   #keep({ messages, cursor }: Batch): void {
     this.#cursor = cursor;
+    const bytes = messages.reduce((sum, { ref }) => sum + ref.bytes, 0);
+    this.#hasMore = messages.length >= readAhead.count || bytes >= readAhead.bytes;
     for (const message of messages) {
       this.#ready.push({ message, encoded: message.encoded, place: this.#nextPlace++, answers: 0 });
     }

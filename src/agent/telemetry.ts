@@ -1,4 +1,4 @@
-import { encodeBatch, batchOverheadBytes } from '../amqp/messages.js';
+import { batchOf, batchOverheadBytes, singleOf } from '../amqp/messages.js';
 import type { Waiter } from '../amqp/sender-link.js';
 import type { HubSession } from '../amqp/session.js';
 import { messageFormat } from '../amqp/telemetry-link.js';
@@ -55,9 +55,14 @@ export interface PumpOptions {
   onAccepted?: () => void;
 }
 
-/** The hub takes 256 KB for a batch; it counts a little otherwise than we do. */
-const batchBytes = 250 * 1024;
+/** A batch is one frame: it can go round rhea then, and more in a transfer saves nothing more. The hub takes 256 KB. */
 const batchMessages = 200;
+/** Transfers that may be unanswered: rhea has room for 2 048, the guard lets 1 024 be answered at once. */
+const mostTransfers = 1_000;
+/** Of the messages that are unanswered. */
+const mostBytes = 8 * 1024 * 1024;
+/** So much is handed over in one turn of the event loop before it is looked whether the socket still takes it. */
+const bytesPerTurn = 256 * 1024;
 const defaultAnswerWithinMs = 30_000;
 
 /**
@@ -71,18 +76,22 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
 ): Promise<void> {
   const { window, batches, clock, stopping, onAccepted } = options;
   const onTheirWay = new Set<Shipment<Entry>>();
-  let unanswered = 0;
+  const unanswered = { count: 0, bytes: 0 };
+  let shippedThisTurn = 0;
   let answered: () => void = () => undefined;
   using until = anyOf(stopping, over);
 
   const ship = (entries: Entry[]) => {
-    const shipment = { entries, sentAt: clock.monotonic() };
+    const shipment = { entries, bytes: bytesOf(entries), sentAt: clock.monotonic() };
     onTheirWay.add(shipment);
-    unanswered += entries.length;
+    unanswered.count += entries.length;
+    unanswered.bytes += shipment.bytes;
+    shippedThisTurn += shipment.bytes;
     shipTogether(telemetry, entries, {
       settled: (outcome) => {
         onTheirWay.delete(shipment);
-        unanswered -= entries.length;
+        unanswered.count -= entries.length;
+        unanswered.bytes -= shipment.bytes;
         settle(outbox, entries, outcome);
         if (outcome.outcome === 'accepted') onAccepted?.();
         answered();
@@ -93,6 +102,8 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
       },
     });
   };
+  const isFull = () =>
+    unanswered.count >= window || unanswered.bytes >= mostBytes || onTheirWay.size >= mostTransfers;
   const nextAnswer = () =>
     new Promise<void>((resolve) => {
       answered = resolve;
@@ -102,10 +113,16 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
   void missAnswers(onTheirWay, telemetry, options, finished.signal);
   try {
     while (!until.aborted) {
-      if (unanswered >= window) await nextAnswer();
+      if (isFull()) await nextAnswer();
       else if (telemetry.credit <= 0) await telemetry.moreCredit(until);
-      else {
-        const entries = takeTogether(outbox, batches ? Math.min(batchMessages, window - unanswered) : 1);
+      else if (shippedThisTurn >= bytesPerTurn) {
+        // What waits in the socket's queue would only be late there, and all of it lost with the connection.
+        await nextTurn();
+        shippedThisTurn = 0;
+        await telemetry.drained(until);
+      } else {
+        const most = batches ? Math.min(batchMessages, window - unanswered.count) : 1;
+        const entries = takeTogether(outbox, { count: most, bytes: telemetry.frameBytes });
         if (entries.length > 0) ship(entries);
         else if (!(await outbox.wait(until))) break;
       }
@@ -123,16 +140,32 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
 /** What one transfer carries. */
 interface Shipment<Entry> {
   entries: Entry[];
+  /** Of its messages. */
+  bytes: number;
   /** By the monotonic clock. */
   sentAt: number;
 }
 
-function takeTogether<Entry extends OutboxEntry>(outbox: Outbox<Entry>, most: number): Entry[] {
+function bytesOf(entries: readonly OutboxEntry[]): number {
+  return entries.reduce((bytes, { encoded }) => bytes + encoded.length, 0);
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
+
+/** The first, whatever its size, and those that fit into a transfer with it. */
+function takeTogether<Entry extends OutboxEntry>(
+  outbox: Outbox<Entry>,
+  most: { count: number; bytes: number },
+): Entry[] {
   const first = outbox.take();
   if (first === undefined) return [];
   const entries = [first];
-  let bytesLeft = batchBytes - first.encoded.length - batchOverheadBytes;
-  let allowed = Math.min(most, first.shares ?? Infinity);
+  let bytesLeft = most.bytes - first.encoded.length - batchOverheadBytes;
+  let allowed = Math.min(most.count, first.shares ?? Infinity);
   while (entries.length < allowed) {
     const next = outbox.take({ count: entries.length, bytesLeft });
     if (next === undefined) break;
@@ -150,9 +183,9 @@ function shipTogether(
 ): void {
   const [first] = entries;
   if (first !== undefined && entries.length === 1) {
-    telemetry.ship(first.encoded, messageFormat.single, waiter);
+    telemetry.ship(singleOf(first.encoded), messageFormat.single, waiter);
   } else {
-    telemetry.ship(encodeBatch(entries.map(({ encoded }) => encoded)), messageFormat.batch, waiter);
+    telemetry.ship(batchOf(entries.map(({ encoded }) => encoded)), messageFormat.batch, waiter);
   }
 }
 

@@ -48,9 +48,14 @@ const defaultSilenceMs = 25_000;
 /** How long a peer may take to answer our close. */
 const closeGraceMs = 1_000;
 
+/** Payloads can go round rhea, and whether the socket is full can be seen. */
+export type Outlet = Pick<GuardedSocket, 'cargo' | 'congested' | 'drained'>;
+
 /** One AMQP connection, from TLS handshake to close; a reconnect is a new object. */
 export interface AmqpConnection extends AsyncDisposable {
   readonly rhea: Connection;
+  /** The way out, for who sends much. */
+  readonly outlet: Outlet;
   /** Aborted when the connection is over; the reason is the `AgentError` that says why. */
   readonly over: AbortSignal;
   /** Ends the connection at once, because of this. */
@@ -116,6 +121,10 @@ class GuardedConnection implements AmqpConnection {
       this.#checkSilence(silenceMs);
     }, silenceMs / 5);
     this.rhea.connect();
+  }
+
+  get outlet(): Outlet {
+    return this.#socket;
   }
 
   get over(): AbortSignal {

@@ -2,12 +2,15 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { PeerCertificate } from 'node:tls';
 import { AgentError, errorText } from '../errors.js';
+import { Cargo, type Payload } from './guard/cargo.js';
 import { Conversation } from './guard/conversation.js';
 import { describeFrame, type FrameFields } from './guard/describe.js';
 import { Frame } from './guard/frame.js';
 import { layerOfHeader } from './guard/header.js';
 import { Intake } from './guard/intake.js';
 import type { PerformativeName } from './guard/performatives.js';
+import { Slabs } from './guard/slabs.js';
+import { SentTransfer } from './guard/transfer.js';
 import { Violation, Walker } from './guard/values.js';
 
 export { unreadableReason } from './guard/message.js';
@@ -77,12 +80,16 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   readonly #conversation: Conversation;
   readonly #intake: Intake;
   readonly #outgoing: Frame;
+  readonly #transfer = new SentTransfer();
+  /** Payloads that rhea does not get to see. */
+  readonly cargo = new Cargo();
   readonly #trace: GuardOptions['trace'];
   readonly #onBytes: GuardOptions['onBytes'];
   /** `ended`: rhea says no more, but hears. `over`: nothing passes any more. */
   #state: 'open' | 'ended' | 'over' = 'open';
-  /** What rhea wrote in this turn. */
-  #unsent: Buffer[] = [];
+  readonly #slabs = new Slabs();
+  /** What rhea wrote in this turn, and what goes with it. */
+  #unsent: (Buffer | Payload)[] = [];
   #unsentBytes = 0;
 
   constructor(socket: GuardableSocket, options: GuardOptions) {
@@ -110,6 +117,33 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     });
     socket.on('close', () => {
       this.emit('close');
+    });
+  }
+
+  /** Whether the socket has more than it can send at once. */
+  get congested(): boolean {
+    return this.#socket.writableNeedDrain;
+  }
+
+  /** Resolves when the socket can take more, or never will again. */
+  async drained(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (!this.congested) return;
+    await new Promise<void>((resolve, reject) => {
+      const stop = () => {
+        this.#socket.off('drain', onDrain).off('close', onDrain);
+        signal.removeEventListener('abort', onAbort);
+      };
+      const onDrain = () => {
+        stop();
+        resolve();
+      };
+      const onAbort = () => {
+        stop();
+        reject(signal.reason as Error);
+      };
+      this.#socket.on('drain', onDrain).on('close', onDrain);
+      signal.addEventListener('abort', onAbort);
     });
   }
 
@@ -191,13 +225,13 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
 
   #broken(violation: Violation): AgentError {
     if (this.#conversation.layer === undefined) {
-      return new AgentError('protocol', `The peer cannot be talked to: ${violation.message}.`, {
-        hint: 'Check the host name and the port: IoT Hub speaks AMQP over TLS on port 5671.',
+      return new AgentError('protocol', `the peer cannot be talked to: ${violation.message}`, {
+        hint: 'check the host name and the port: IoT Hub speaks AMQP over TLS on port 5671',
       });
     }
     // A peer that could open a connection is worth another one soon.
     const retry = this.#conversation.opened ? 'soon' : 'late';
-    return new AgentError('protocol', `The peer broke the AMQP protocol: ${violation.message}.`, { retry });
+    return new AgentError('protocol', `the peer broke the AMQP protocol: ${violation.message}`, { retry });
   }
 
   #fail(error: Error): void {
@@ -207,8 +241,8 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   }
 
   #sendFrames(bytes: Buffer): void {
-    if (this.#trace === undefined && this.#conversation.sentTransfer(bytes)) {
-      this.#send(bytes);
+    if (this.#transfer.read(bytes)) {
+      this.#sendTransfer(bytes);
       return;
     }
     for (let at = 0; at < bytes.length; at += this.#outgoing.size) {
@@ -222,7 +256,21 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     }
   }
 
-  #send(bytes: Buffer): void {
+  #sendTransfer(bytes: Buffer): void {
+    this.#conversation.sentTransfer(this.#transfer);
+    const payload = this.cargo.unload(bytes, this.#transfer.tagAt);
+    if (payload !== undefined) bytes.writeUInt32BE(bytes.length + payload.length, 0);
+    if (this.#trace !== undefined) {
+      const whole = Buffer.concat([bytes], bytes.length + (payload?.length ?? 0));
+      payload?.copyTo(whole, bytes.length);
+      this.#outgoing.read(whole, 0, whole.length);
+      this.#trace('out', traced(this.#outgoing));
+    }
+    this.#send(bytes);
+    if (payload !== undefined) this.#send(payload);
+  }
+
+  #send(bytes: Buffer | Payload): void {
     if (this.#unsentBytes === 0) process.nextTick(this.#flush);
     this.#unsent.push(bytes);
     this.#unsentBytes += bytes.length;
@@ -231,12 +279,26 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
 
   /** TLS makes a record, and the kernel a packet, of each write: so all of a turn is one. */
   readonly #flush = (): void => {
-    const [first, ...more] = this.#unsent;
+    const unsent = this.#unsent;
+    const [first] = unsent;
     if (first === undefined) return;
-    const bytes = more.length === 0 ? first : Buffer.concat(this.#unsent, this.#unsentBytes);
+    const length = this.#unsentBytes;
     this.#unsent = [];
     this.#unsentBytes = 0;
-    this.#socket.write(bytes);
+    if (unsent.length === 1 && Buffer.isBuffer(first)) {
+      this.#socket.write(first);
+      return;
+    }
+    const slab = this.#slabs.take(length);
+    let at = 0;
+    for (const part of unsent) {
+      if (Buffer.isBuffer(part)) part.copy(slab, at);
+      else part.copyTo(slab, at);
+      at += part.length;
+    }
+    this.#socket.write(slab.subarray(0, length), () => {
+      this.#slabs.give(slab);
+    });
   };
 }
 
@@ -250,5 +312,5 @@ function traced(frame: Frame): TracedFrame {
 }
 
 function bug(error: unknown): AgentError {
-  return new AgentError('bug', `What arrived could not be handled: ${errorText(error)}`, { cause: error });
+  return new AgentError('bug', `what arrived could not be handled: ${errorText(error)}`, { cause: error });
 }

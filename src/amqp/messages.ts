@@ -3,6 +3,7 @@ import '../no-debug.js';
 import rhea, { type Delivery, type Message } from 'rhea';
 
 import { AgentError, errorText } from '../errors.js';
+import type { Payload } from './guard/cargo.js';
 import type { Command, DeviceId, MessageFields, Properties, TelemetryMessage } from '../model.js';
 
 /**
@@ -51,18 +52,31 @@ export const batchOverheadBytes = 8;
  * Several encoded messages as one, for a transfer in the format 0x80013700: each is a data section of its own. The
  * hub answers for all of them together. Source: the C SDK's telemetry messenger; C# `SendEventBatchAsync`.
  */
-export function encodeBatch(messages: readonly Buffer[]): Buffer {
-  const total = messages.reduce((bytes, message) => bytes + batchOverheadBytes + message.length, 0);
-  const batch = Buffer.allocUnsafe(total);
-  let at = 0;
-  for (const message of messages) {
-    // 0x00 0x53 0x75: the descriptor of a data section; 0xb0: binary with a length of four bytes.
-    batch.writeUInt32BE(0x0053_75b0, at);
-    batch.writeUInt32BE(message.length, at + 4);
-    message.copy(batch, at + batchOverheadBytes);
-    at += batchOverheadBytes + message.length;
-  }
-  return batch;
+export function batchOf(messages: readonly Buffer[]): Payload {
+  const length = messages.reduce((bytes, message) => bytes + batchOverheadBytes + message.length, 0);
+  return {
+    length,
+    copyTo(target, start) {
+      let at = start;
+      for (const message of messages) {
+        // 0x00 0x53 0x75: the descriptor of a data section; 0xb0: binary with a length of four bytes.
+        target.writeUInt32BE(0x0053_75b0, at);
+        target.writeUInt32BE(message.length, at + 4);
+        message.copy(target, at + batchOverheadBytes);
+        at += batchOverheadBytes + message.length;
+      }
+    },
+  };
+}
+
+/** One encoded message. */
+export function singleOf(message: Buffer): Payload {
+  return {
+    length: message.length,
+    copyTo(target, at) {
+      message.copy(target, at);
+    },
+  };
 }
 
 /**

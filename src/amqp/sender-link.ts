@@ -3,7 +3,10 @@ import type { Delivery, EventContext, Sender } from 'rhea';
 import type { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
 import { anyOf } from '../signals.js';
+import type { Outlet } from './connection.js';
 import { toAgentError } from './errors.js';
+import type { Payload } from './guard/cargo.js';
+import { singleOf } from './messages.js';
 import type { SessionScope } from './scope.js';
 
 /**
@@ -14,13 +17,16 @@ import type { SessionScope } from './scope.js';
 export class SenderLink {
   readonly #scope: Pick<SessionScope, 'over' | 'fail'>;
   readonly #sender: CreditedSender;
-  readonly #unsettled = new Map<number, Waiter>();
+  readonly #outlet: Outlet | undefined;
+  readonly #unsettled = new Map<number, Unsettled>();
   #sent = 0;
   #nextTag = 0;
 
-  constructor(sender: Sender, scope: Pick<SessionScope, 'over' | 'fail'>) {
+  /** With an `outlet`, payloads that rhea would be slow with go round it. */
+  constructor(sender: Sender, scope: Pick<SessionScope, 'over' | 'fail'>, outlet?: Outlet) {
     const { over } = scope;
     this.#scope = scope;
+    this.#outlet = outlet;
     this.#sender = sender as CreditedSender;
     const onState = ({ delivery }: EventContext) => {
       if (delivery === undefined) return;
@@ -33,9 +39,15 @@ export class SenderLink {
     for (const event of ['accepted', 'rejected', 'released', 'modified', 'settled'])
       sender.on(event, onState);
     over.addEventListener('abort', () => {
-      const waiters = [...this.#unsettled.values()];
+      const unsettled = [...this.#unsettled.values()];
       this.#unsettled.clear();
-      for (const waiter of waiters) waiter.lost(over.reason as Error);
+      for (const { waiter } of unsettled) waiter.lost(over.reason as Error);
+      const tags = unsettled.flatMap(({ tag }) => tag ?? []);
+      if (tags.length === 0) return;
+      // Until it has ended the session rhea may still write what it was given, and that must not leave empty.
+      setTimeout(() => {
+        for (const tag of tags) outlet?.cargo.drop(tag);
+      }, rheaIsDoneMs).unref();
     });
   }
 
@@ -61,15 +73,34 @@ export class SenderLink {
   send(encoded: Buffer, format = 0): Promise<SendOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#scope.over.aborted) reject(this.#scope.over.reason as Error);
-      else this.ship(encoded, format, { settled: resolve, lost: reject });
+      else this.ship(singleOf(encoded), format, { settled: resolve, lost: reject });
     });
   }
 
   /** As `send`, for many: tells the waiter instead of making a promise of each. Not once the session is over. */
-  ship(encoded: Buffer, format: number, waiter: Waiter): void {
-    const delivery = this.#sender.send(encoded, this.#tag(), format);
+  ship(payload: Payload, format: number, waiter: Waiter): void {
+    const cargo = this.#goesRound(payload) ? this.#outlet?.cargo : undefined;
+    const tag = cargo === undefined ? this.#tag() : cargo.load(payload);
+    const delivery = this.#sender.send(cargo === undefined ? bytesOf(payload) : empty, tag, format);
     this.#sent++;
-    this.#unsettled.set(delivery.id, waiter);
+    this.#unsettled.set(delivery.id, { waiter, tag: cargo && tag });
+  }
+
+  /** Bytes that a transfer of one frame can carry. */
+  get frameBytes(): number {
+    const { max_frame_size: peerTakes = mostFrameBytes } = this.#sender.connection;
+    return Math.min(peerTakes, mostFrameBytes) - frameHeadBytes;
+  }
+
+  /** Whether the socket has more than it can send at once, so that more would only wait here. */
+  get congested(): boolean {
+    return this.#outlet?.congested ?? false;
+  }
+
+  /** Resolves when it has not; rejects when the session is over. */
+  async drained(signal: AbortSignal): Promise<void> {
+    using until = anyOf(signal, this.#scope.over);
+    await this.#outlet?.drained(until);
   }
 
   /** Gives the link up, and with it the session that it is on. */
@@ -78,12 +109,17 @@ export class SenderLink {
   }
 
   #settle(delivery: Delivery): void {
-    const waiter = this.#unsettled.get(delivery.id);
-    if (waiter === undefined) return;
+    const unsettled = this.#unsettled.get(delivery.id);
+    if (unsettled === undefined) return;
     this.#unsettled.delete(delivery.id);
     // A hub that states an outcome without settling waits for us to settle (second settle mode).
     if (!delivery.remote_settled) delivery.update(true);
-    waiter.settled(outcomeOf(delivery));
+    unsettled.waiter.settled(outcomeOf(delivery));
+  }
+
+  /** rhea is quick with what fits into the KiB that it starts with, and has to cut up what is larger than a frame. */
+  #goesRound({ length }: Payload): boolean {
+    return length > 1024 - frameHeadBytes && length <= this.frameBytes;
   }
 
   /** Four bytes, unique among what is unsettled. */
@@ -95,11 +131,30 @@ export class SenderLink {
   }
 }
 
+function bytesOf(payload: Payload): Buffer {
+  const bytes = Buffer.allocUnsafe(payload.length);
+  payload.copyTo(bytes, 0);
+  return bytes;
+}
+
+const empty = Buffer.alloc(0);
+const rheaIsDoneMs = 10_000;
+/** No frame of ours is larger: IoT Hub's own size. */
+const mostFrameBytes = 65_536;
+/** What a transfer has besides its payload, and a little more. */
+const frameHeadBytes = 64;
+
 /** Who wants to know what became of a message. */
 export interface Waiter {
   settled: (outcome: SendOutcome) => void;
   /** The session is over, and the hub's answer will not come. */
   lost: (error: Error) => void;
+}
+
+interface Unsettled {
+  waiter: Waiter;
+  /** Of a payload that goes round rhea. */
+  tag: Buffer | undefined;
 }
 
 /** Two fields of rhea's sender that its types leave out. */

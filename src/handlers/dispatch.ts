@@ -1,4 +1,4 @@
-import { once, setMaxListeners } from 'node:events';
+import { setMaxListeners } from 'node:events';
 
 import { systemClock, type Clock } from '../clock.js';
 import { AgentError, errorText } from '../errors.js';
@@ -373,17 +373,22 @@ interface InHand {
 async function shared(entry: InHand, signal: AbortSignal | undefined): Promise<Conclusion> {
   if (signal?.aborted) return linkGone;
   entry.waiting++;
-  const over = new AbortController();
+  let stop: () => void = () => undefined;
   try {
     if (signal === undefined) return await entry.conclusion;
-    const gone = once(signal, 'abort', { signal: over.signal }).then(
-      () => linkGone,
-      () => linkGone,
-    );
+    const gone = new Promise<Conclusion>((resolve) => {
+      const onAbort = () => {
+        resolve(linkGone);
+      };
+      signal.addEventListener('abort', onAbort);
+      stop = () => {
+        signal.removeEventListener('abort', onAbort);
+      };
+    });
     return await Promise.race([entry.conclusion, gone]);
   } finally {
     entry.waiting--;
-    over.abort();
+    stop();
   }
 }
 

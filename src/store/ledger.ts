@@ -78,6 +78,7 @@ const longestLifeMs = 49 * 3600 * 1000;
 /** How often ages are looked at. */
 const pruneIntervalMs = 60_000;
 const prunedPerCommit = 1000;
+const spareShare = 1 / 64;
 
 /**
  * What is known of commands, so that one with a recorded outcome never runs again: received → started → decided →
@@ -222,7 +223,9 @@ export class Ledger {
     const tooMany = this.#known.size - this.#options.maximumCount;
     if (tooMany <= 0 && this.#clock.monotonic() - this.#prunedAtMs < pruneIntervalMs) return;
     this.#prunedAtMs = this.#clock.monotonic();
-    const forgotten = [...this.#tooOld(), ...this.#superfluous(tooMany)];
+    // A few more than needed, so that not every command waits for one to be forgotten.
+    const spare = Math.floor(this.#options.maximumCount * spareShare);
+    const forgotten = [...this.#tooOld(), ...this.#superfluous(tooMany <= 0 ? 0 : tooMany + spare)];
     const refs: Ref[] = [];
     for (const [key, { ref }] of forgotten) {
       this.#known.delete(key);

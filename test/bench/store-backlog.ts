@@ -5,7 +5,9 @@
  *
  * Fills a store with so many messages of 1 KiB (default a million), and opens it in processes of their own: after an
  * orderly end, without summaries, and after a kill. `ready`: until the first batch is there. Memory is anonymous RSS
- * above that of the same process with an empty store. With root, the page cache is dropped first.
+ * above that of the same process with an empty store. With root, the page cache is dropped first. A fiftieth and a
+ * fifth of the backlog are drained: that takes the same memory, which is V8's young generation at its full size, and
+ * buffers that nobody needs any more and nobody has collected yet.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -63,32 +65,42 @@ try {
 
   report('after an orderly end', JSON.parse(run(`${measure}; await store.close();`)) as Measured, empty);
   report('after a kill', JSON.parse(run(`${measure}; process.reallyExit(0);`)) as Measured, empty);
-  const drained = JSON.parse(
-    run(`
-      const store = await open();
-      const started = performance.now();
-      let most = 0;
-      let count = 0;
-      for (let cursor = Spool.start; ;) {
-        const batch = await store.spool.read(cursor, { count: 1000 });
-        if (batch.messages.length === 0) break;
-        await store.spool.remove(batch.messages);
-        count += batch.messages.length;
-        cursor = batch.cursor;
-        most = Math.max(most, anonymous());
-        if (count > ${count} / 5) break;
-      }
-      process.stdout.write(JSON.stringify({ perSecond: count / (performance.now() - started) * 1000, anonMiB: most }));
-      await store.close();`),
-  ) as { perSecond: number; anonMiB: number };
-  print(
-    `read and removed: ${drained.perSecond.toFixed(0)} messages/s, anonymous RSS at most ${above(drained.anonMiB, empty)}`,
-  );
+  for (const share of [50, 5]) drain(Math.floor(Number(count) / share), empty);
   for (const name of readdirSync(directory).filter((file) => file.endsWith('.sum')))
     rmSync(join(directory, name));
   report('without summaries', JSON.parse(run(`${measure}; await store.close();`)) as Measured, empty);
 } finally {
   rmSync(root, { recursive: true });
+}
+
+function drain(messages: number, empty: Measured): void {
+  const drained = JSON.parse(
+    run(`
+      import { getHeapSpaceStatistics } from 'node:v8';
+      const young = () => getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space');
+      const store = await open();
+      const started = performance.now();
+      let most = { anonMiB: 0 };
+      let count = 0;
+      for (let cursor = Spool.start; count < ${messages};) {
+        const batch = await store.spool.read(cursor, { count: 1000 });
+        await store.spool.remove(batch.messages);
+        count += batch.messages.length;
+        cursor = batch.cursor;
+        const anonMiB = anonymous();
+        if (anonMiB > most.anonMiB) {
+          const mebi = (bytes) => bytes / 1024 / 1024;
+          const { arrayBuffers } = process.memoryUsage();
+          most = { anonMiB, youngMiB: mebi(young().physical_space_size), buffersMiB: mebi(arrayBuffers) };
+        }
+      }
+      process.stdout.write(JSON.stringify({ perSecond: count / (performance.now() - started) * 1000, ...most }));
+      await store.close();`),
+  ) as { perSecond: number; anonMiB: number; youngMiB: number; buffersMiB: number };
+  const { perSecond, anonMiB, youngMiB, buffersMiB } = drained;
+  print(
+    `${messages} read and removed: ${perSecond.toFixed(0)} messages/s, anonymous RSS at most ${above(anonMiB, empty)}; young generation ${youngMiB.toFixed(0)} MiB, buffers ${buffersMiB.toFixed(0)} MiB`,
+  );
 }
 
 function report(when: string, { openMs, readyMs, anonMiB, waiting }: Measured, empty: Measured): void {

@@ -1,6 +1,7 @@
 import type { Frame } from './frame.js';
 import { fieldOf, type Layer } from './performatives.js';
 import { Session, type SessionLimits, type Verdict } from './session.js';
+import type { SentTransfer } from './transfer.js';
 import { Violation, type Walker } from './values.js';
 
 /**
@@ -37,21 +38,9 @@ export class Conversation {
     return this.#byOwnChannel.get(frame.channel)?.sent(frame);
   }
 
-  /**
-   * Takes note of a transfer that we send, when `bytes` are one and nothing else, written as rhea writes it. Nearly all
-   * that we send are, and of them only the delivery id matters: reading the rest would double what the guard costs.
-   */
-  sentTransfer(bytes: Buffer): boolean {
-    if (bytes.length < transferHeadBytes || bytes.readUInt32BE(0) !== bytes.length) return false;
-    if (bytes.readUInt16BE(4) !== 0x0200 || bytes.readUInt32BE(8) !== 0x005314d0) return false;
-    const handleBytes = uintBytes(bytes[20]);
-    if (handleBytes === undefined) return false;
-    const idAt = 20 + handleBytes;
-    const idBytes = uintBytes(bytes[idAt]);
-    if (idBytes === undefined) return false;
-    const id = idBytes === 1 ? 0 : idBytes === 2 ? bytes.readUInt8(idAt + 1) : bytes.readUInt32BE(idAt + 1);
-    this.#byOwnChannel.get(bytes.readUInt16BE(6))?.sentDelivery(id);
-    return true;
+  /** We send a transfer of this delivery. */
+  sentTransfer({ channel, deliveryId }: SentTransfer): void {
+    this.#byOwnChannel.get(channel)?.sentDelivery(deliveryId);
   }
 
   /** The peer sent this header. */
@@ -139,16 +128,6 @@ export class Conversation {
     if (session === undefined) throw new Violation('no session has this channel');
     return session;
   }
-}
-
-/** Frame header, descriptor, size and count of the list, and two of its fields. */
-const transferHeadBytes = 30;
-
-/** How long the uint is that starts with this code; undefined when it is none. */
-function uintBytes(code: number | undefined): 1 | 2 | 5 | undefined {
-  if (code === 0x43) return 1;
-  if (code === 0x52) return 2;
-  return code === 0x70 ? 5 : undefined;
 }
 
 /** MIN-MAX-FRAME-SIZE, part 2 section 2.8.1. */

@@ -67,8 +67,8 @@ export interface MadeHandlers {
 
 /** How long the disk may take for one call where no watchdog says it. */
 const defaultStuckAfterMs = 60_000;
-/** Messages that may be unanswered at once: with batches, a few transfers. */
-const telemetryWindow = 1_000;
+/** Messages that may be unanswered at once: with batches, some hundred transfers. */
+const telemetryWindow = 10_000;
 
 /**
  * The agent as a process: online until the first signal, which drains it; the second one means now. Nothing that the

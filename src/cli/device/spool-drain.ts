@@ -28,7 +28,7 @@ export interface Drained {
 }
 
 /** Messages that may be unanswered at once. */
-const window = 1_000;
+const window = 10_000;
 /** How long what is on its way may take after the first Ctrl-C. */
 const finishWithinMs = 5_000;
 const lookEveryMs = 100;

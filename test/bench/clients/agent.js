@@ -2,16 +2,20 @@
  * The agent's own paths, out of the built program: what `send`, `spool drain` and `run` do with a message or a
  * command. The work is in the first argument, as JSON; one line of JSON comes out.
  */
+import { readFileSync } from 'node:fs';
+
 import { serveCommands } from '../../../dist/agent/commands.js';
 import { runAgent } from '../../../dist/agent/run.js';
 import { SpoolOutbox } from '../../../dist/agent/spool-outbox.js';
 import { pumpTelemetry } from '../../../dist/agent/telemetry.js';
 import { renewTokensDuring } from '../../../dist/agent/tokens.js';
-import { deviceHub } from '../../../dist/cli/device/hub.js';
+import { encodeFor, openHubSession } from '../../../dist/amqp/session.js';
 import { sendTelemetry } from '../../../dist/cli/device/send-telemetry.js';
+import { systemClock as clock } from '../../../dist/clock.js';
 import { createDispatcher } from '../../../dist/handlers/dispatch.js';
 import { moduleHandler } from '../../../dist/handlers/module.js';
 import { parseDeviceConnectionString } from '../../../dist/identity/connection-string.js';
+import { deviceTokens } from '../../../dist/identity/token.js';
 import { silentLog } from '../../../dist/log.js';
 import { openStore } from '../../../dist/store/store.js';
 import { bodyOf, contentEncoding, contentType, idOf, Meter, print, property } from './meter.js';
@@ -19,7 +23,16 @@ import { bodyOf, contentEncoding, contentType, idOf, Meter, print, property } fr
 const work = JSON.parse(process.argv[2]);
 const identity = parseDeviceConnectionString(work.connectionString);
 const never = new AbortController().signal;
-const hub = await deviceHub(identity, { ca: work.ca, log: silentLog });
+const makeToken = deviceTokens(identity);
+const endpoint = { host: identity.host, port: 5671, trust: { extraCa: readFileSync(work.ca, 'utf8') } };
+const hub = {
+  ...{ identity, makeToken, clock, log: silentLog, encode: encodeFor(identity) },
+  open: (links, signal) =>
+    openHubSession(
+      { endpoint, identity, links, log: silentLog, token: () => makeToken(clock.now()) },
+      signal,
+    ),
+};
 const properties = Object.fromEntries([property]);
 
 /** `iothub-device send`, without the reading and the printing. */
@@ -124,7 +137,7 @@ async function commands() {
 
 function sendAll(outbox) {
   return whileOnline(['telemetry'], (session) =>
-    pumpTelemetry(session, outbox, { window: 1_000, batches: true, clock: hub.clock, stopping: never }),
+    pumpTelemetry(session, outbox, { window: 10_000, batches: true, clock: hub.clock, stopping: never }),
   );
 }
 
