@@ -86,6 +86,11 @@ export const tools: Record<ToolName, Tool> = {
         load: async () => (await import('./device/cert.js')).certCommand,
       },
       {
+        name: 'bench',
+        summary: 'how much telemetry the hub takes from here, and how fast',
+        load: async () => (await import('./device/bench.js')).benchCommand,
+      },
+      {
         name: 'sas',
         summary: 'print a SAS token',
         load: async () => (await import('./device/sas.js')).sasCommand,
