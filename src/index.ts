@@ -30,6 +30,14 @@ export {
   type Token,
   type TokenMaker,
 } from './identity/token.js';
+export {
+  readClientCertificate,
+  type CertificateTexts,
+  type ClientCertificate,
+} from './identity/certificate.js';
+export type { Endpoint, WebSocketWay } from './amqp/socket.js';
+export type { HttpProxy } from './amqp/proxy.js';
+export { EitherWay, type EitherWayOptions } from './amqp/either-way.js';
 export { encodeFor, openHubSession, type HubSession, type HubSessionOptions } from './amqp/session.js';
 export { runAgent, type AgentOptions } from './agent/run.js';
 export type { AgentState } from './agent/state.js';

@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 
 import { createWebSocketStream, WebSocket } from 'ws';
 
@@ -25,9 +26,7 @@ export async function openWebSocket(
   { port, proxy }: WebSocketWay,
   signal: AbortSignal,
 ): Promise<Duplex> {
-  const peer = { ...endpoint, port };
-  const tunnel = proxy && (await openTunnel(proxy, peer, signal));
-  const tls = await openTlsSocket(peer, signal, tunnel);
+  const tls = await openTlsBelow(endpoint, { port, proxy }, signal);
   const { host, serverName = host, webSocketPath = '/$iothub/websocket' } = endpoint;
   const authority = port === 443 ? serverName : `${serverName}:${String(port)}`;
   const webSocket = new WebSocket(`wss://${authority}${webSocketPath}`, subProtocol, {
@@ -47,6 +46,16 @@ export async function openWebSocket(
     tls.destroy();
     throw error;
   }
+}
+
+/** The TLS connection that a WebSocket goes inside of, through a proxy if there is one. */
+export async function openTlsBelow(
+  endpoint: Endpoint,
+  { port, proxy }: WebSocketWay,
+  signal: AbortSignal,
+): Promise<TLSSocket> {
+  const peer = { ...endpoint, port };
+  return openTlsSocket(peer, signal, proxy && (await openTunnel(proxy, peer, signal)));
 }
 
 function accepted(webSocket: WebSocket, where: string): Promise<void> {

@@ -150,6 +150,20 @@ test('a proxy that is named carries AMQP and REST, for both tools', async () => 
   expect(refused.out + refused.err).not.toContain('secret-of-the-plant');
 });
 
+test('the service tool checks the way that it takes', async () => {
+  await using it = await setUp();
+  await using proxy = await HttpConnectProxy.start();
+  const through = await it.service(['check', '-o', 'json', '--proxy', `localhost:${String(proxy.port)}`]);
+  expect(through.code, through.out).toBe(0);
+  expect(through.out).toContain('of the proxy localhost, which looks up the hub');
+  expect(new Set(it.transports())).toEqual(new Set(['websocket']));
+  const closed = it.hub.serviceConnectionString().replace(`:${String(it.hub.port)}`, ':1');
+  const moved = await it.service(['check', '-o', 'json'], { IOTHUB_SERVICE_CONNECTION_STRING: closed });
+  expect(moved.out).toMatch(
+    /localhost:1 refused the connection \(ECONNREFUSED\); inside of a WebSocket: \d+, TLS/,
+  );
+});
+
 test('telemetry is read over WebSocket too', async () => {
   await using it = await setUp();
   await it.send([]);

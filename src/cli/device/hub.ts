@@ -10,7 +10,7 @@ import { deviceTokens, type TokenMaker } from '../../identity/token.js';
 import type { Log } from '../../log.js';
 import type { DeviceId, TelemetryMessage } from '../../model.js';
 import { endpointOf } from '../endpoint.js';
-import type { ConnectionFlags, DeviceIdentity } from '../identity-options.js';
+import { readAuthority, type ConnectionFlags, type DeviceIdentity } from '../identity-options.js';
 import type { Io } from '../io.js';
 
 /** The hub as one device sees it: how to open a session, make tokens, and encode for it. */
@@ -65,11 +65,15 @@ export async function deviceHub(
     log,
     tokenExpiresAt: () => tokenExpiresAt,
     async open(links, signal) {
+      // Both are replaced on disk, and neither is worth a restart.
       const shown = await certificate?.forConnection();
+      const extraCa = await readAuthority({ ca: flags.ca ?? configured?.ca }).catch(
+        () => endpoint.trust?.extraCa,
+      );
       try {
         return await openHubSession(
           {
-            endpoint: { ...endpoint, certificate: shown },
+            endpoint: { ...endpoint, trust: { ...endpoint.trust, extraCa }, certificate: shown },
             ...{ identity, links, log, idleTimeoutMs },
             token: makeToken && (() => makeToken(clock.now())),
           },

@@ -2,7 +2,7 @@ import { lookup } from 'node:dns/promises';
 import type { TLSSocket } from 'node:tls';
 
 import { toAgentError } from '../../amqp/errors.js';
-import { openTlsSocket } from '../../amqp/socket.js';
+import { openTlsSocket, type Endpoint, type WebSocketWay } from '../../amqp/socket.js';
 import type { AgentError } from '../../errors.js';
 import type { ServiceConnectionString } from '../../identity/connection-string.js';
 import type { Log } from '../../log.js';
@@ -89,21 +89,16 @@ async function checksOf(
       name: 'name',
       needs: [],
       run: async () => {
-        const addresses = await lookup(endpoint.host, { all: true });
-        return addresses.map(({ address }) => address).join(' ');
+        const { proxy } = endpoint.webSocket ?? {};
+        const addresses = await lookup(proxy?.host ?? endpoint.host, { all: true });
+        const text = addresses.map(({ address }) => address).join(' ');
+        return proxy === undefined ? text : `${text}, of the proxy ${proxy.host}, which looks up the hub`;
       },
     },
     {
       name: 'AMQP port, TLS',
       needs: ['name'],
-      run: async (signal) => {
-        const socket = await openTlsSocket(endpoint, signal);
-        try {
-          return certificateFacts(endpoint.port, socket);
-        } finally {
-          socket.destroy();
-        }
-      },
+      run: (signal) => tlsFacts(endpoint, signal),
     },
     {
       name: 'token',
@@ -152,6 +147,41 @@ async function checksOf(
       },
     },
   ];
+}
+
+/** Of the way that is taken: AMQP's own port, or a WebSocket. */
+async function tlsFacts(endpoint: Endpoint, signal: AbortSignal): Promise<string | { warn: string }> {
+  const { webSocket, eitherWay } = endpoint;
+  if (webSocket !== undefined) return webSocketFacts(endpoint, webSocket, signal);
+  using patience = anyOf(signal, AbortSignal.timeout(eitherWay === undefined ? 30_000 : otherWayAfterMs));
+  try {
+    return factsOf(endpoint.port, await openTlsSocket(endpoint, patience));
+  } catch (error) {
+    signal.throwIfAborted();
+    const { code, message } = toAgentError(error);
+    if (eitherWay === undefined || code !== 'unavailable') throw error;
+    const facts = await webSocketFacts(endpoint, eitherWay.webSocket, signal);
+    return { warn: `${message}; inside of a WebSocket: ${typeof facts === 'string' ? facts : facts.warn}` };
+  }
+}
+
+const otherWayAfterMs = 5_000;
+
+async function webSocketFacts(
+  endpoint: Endpoint,
+  webSocket: WebSocketWay,
+  signal: AbortSignal,
+): Promise<string | { warn: string }> {
+  const { openTlsBelow } = await import('../../amqp/websocket.js');
+  return factsOf(webSocket.port, await openTlsBelow(endpoint, webSocket, signal));
+}
+
+function factsOf(port: number, socket: TLSSocket): string | { warn: string } {
+  try {
+    return certificateFacts(port, socket);
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** A certificate that ends soon is worth a word, because nobody looks at it until it has ended. */
