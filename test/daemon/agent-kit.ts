@@ -27,6 +27,7 @@ export async function startAgent({
   config = '',
   online = true,
   distant = false,
+  env: more = {},
   hubOptions = {},
 }: {
   config?: string;
@@ -34,6 +35,7 @@ export async function startAgent({
   online?: boolean;
   /** Whether there is a network on the way, in which things can happen. */
   distant?: boolean;
+  env?: Record<string, string>;
   hubOptions?: Parameters<typeof startHub>[0];
 } = {}): Promise<ControlledAgent> {
   const hub = await startHub(hubOptions);
@@ -46,6 +48,7 @@ export async function startAgent({
     ...(await environmentOf(hub, device, folder)),
     ...(distant && { IOTHUB_DEVICE_CONNECTION_STRING: through(hub, network) }),
     IOTHUB_DEVICE_CONFIG: file,
+    ...more,
   };
   const start = async () => {
     const agent = new ToolProcess('iothub-device', ['run'], { env, cwd: folder.path });

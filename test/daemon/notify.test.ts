@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -9,51 +9,15 @@ import { createNotifier, feedWatchdog } from '../../src/daemon/notify.js';
 import type { Part } from '../../src/daemon/progress.js';
 import { silentLog, type Log } from '../../src/log.js';
 import { Folder, ToolProcess } from '../cli/tool.js';
+import { listenAsSystemd } from './notify-listener.js';
 
 const hasNotify = existsSync('/usr/bin/systemd-notify') || existsSync('/bin/systemd-notify');
 const hasAnalyze = existsSync('/usr/bin/systemd-analyze') || existsSync('/bin/systemd-analyze');
 
-/** A socket as systemd's: prints every datagram, and closes descriptors that ask for a barrier (sd_notify_barrier(3)). */
-const listener = `
-import os, socket, sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.bind(sys.argv[1])
-print('ready', flush=True)
-while True:
-    data, fds, flags, address = socket.recv_fds(s, 4096, 4)
-    for fd in fds:
-        os.close(fd)
-    print(data.decode().replace('\\n', '|'), flush=True)
-`;
-
-async function listen(folder: Folder) {
-  const path = join(folder.path, 'notify');
-  const script = await folder.write('listener.py', listener);
-  const process_ = spawn('python3', [script, path]);
-  const state = { heard: '' };
-  process_.stdout.setEncoding('utf8').on('data', (text: string) => (state.heard += text));
-  await vi.waitFor(() => {
-    expect(state.heard).toContain('ready');
-  });
-  return {
-    path,
-    /** What was heard, a datagram each; barriers left out. */
-    heard: () =>
-      state.heard
-        .split('\n')
-        .slice(1)
-        .filter((line) => line !== '' && line !== 'BARRIER=1'),
-    [Symbol.asyncDispose]: async () => {
-      process_.kill();
-      await new Promise((resolve) => process_.once('close', resolve));
-    },
-  };
-}
-
 describe.skipIf(!hasNotify)('systemd-notify', () => {
   test('carries assignments in order, each on one line', async () => {
     await using folder = await Folder.make();
-    await using systemd = await listen(folder);
+    await using systemd = await listenAsSystemd(folder);
     const notifier = createNotifier({ NOTIFY_SOCKET: systemd.path }, silentLog);
     void notifier.notify('READY=1', 'STATUS=online');
     await notifier.notify('STATUS=offline\nREADY=0');
@@ -64,7 +28,7 @@ describe.skipIf(!hasNotify)('systemd-notify', () => {
 
   test('feeds the watchdog while work progresses, and only then', async () => {
     await using folder = await Folder.make();
-    await using systemd = await listen(folder);
+    await using systemd = await listenAsSystemd(folder);
     const env = { NOTIFY_SOCKET: systemd.path, WATCHDOG_USEC: '150000' };
     const notifier = createNotifier(env, silentLog);
     expect(notifier.watchdogMs).toBe(150);
@@ -118,7 +82,7 @@ test.skipIf(!hasNotify)(
   'an agent as a unit is ready before the hub answers, says how it fares, and that it stops',
   async () => {
     await using folder = await Folder.make();
-    await using systemd = await listen(folder);
+    await using systemd = await listenAsSystemd(folder);
     const script = await folder.script('handler', 'cat >/dev/null; env > environment');
     await using agent = new ToolProcess('iothub-device', ['run', '--exec', script], {
       cwd: folder.path,
@@ -141,5 +105,10 @@ test.skipIf(!hasNotify)(
     expect(systemd.heard()[0]).toBe('READY=1|STATUS=starting');
     agent.kill('SIGTERM');
     expect((await agent.ended()).code).toBe(0);
+    await vi.waitFor(() => {
+      expect(systemd.heard().at(-1)).toBe(
+        'STOPPING=1|STATUS=stopping: finishing what was begun; 0 messages kept',
+      );
+    });
   },
 );
