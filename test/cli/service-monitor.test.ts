@@ -147,3 +147,22 @@ test('goes on where the checkpoint file says', async () => {
 async function filesIn(directory: string): Promise<string[]> {
   return readdir(directory).catch(() => []);
 }
+
+test('prints by a template, and only what a condition wants', async () => {
+  await using it = await setUp();
+  await it.send('d0', 'a', 'b');
+  await it.send('d1', 'c');
+  const only = (...args: string[]) => it.monitor('--from', 'start', '--idle', '1s', ...args);
+  const printed = await only(
+    '--where',
+    'messageId!=a',
+    '--format',
+    '{deviceId}\\t{messageId} {prop.k} {body}',
+  );
+  expect(printed.out.trimEnd().split('\n').sort()).toEqual(['d0\tb v {"t":21.5}', 'd1\tc v {"t":21.5}']);
+  const both = ['--where', 'deviceId=d0', '--where', 'body.t>21', '--format', '{messageId}'];
+  expect((await only(...both)).out).toBe('a\nb\n');
+  expect(await only('--where', 'body.t<21')).toMatchObject({ code: 0, out: '' });
+  expect(await only('--where', 'nonsense')).toMatchObject({ code: 64 });
+  expect(await only('--format', '{nonsense}')).toMatchObject({ code: 64 });
+});

@@ -13,7 +13,7 @@ import { dumpBody } from '../dump.js';
 import type { Io } from '../io.js';
 import { createPrinter } from '../output.js';
 import { commandLine } from '../output-message.js';
-import { fillTemplate, parseTemplate } from './template.js';
+import { commandParts, fillTemplate, parseTemplate } from '../template.js';
 import type { DeviceHub } from './hub.js';
 import type { ReceiveFlags } from './receive.js';
 
@@ -145,7 +145,7 @@ class Receiver implements Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'handle
 /** Prints a command in the form that the flags ask for, and writes its body where `--dump` says. */
 async function printerOf(io: Io, flags: ReceiveFlags): Promise<(command: Command) => Promise<void>> {
   const end = flags.null === true ? '\0' : '\n';
-  const template = flags.format === undefined ? undefined : parseTemplate(flags.format);
+  const template = flags.format === undefined ? undefined : parseTemplate(flags.format, commandParts);
   const printer = createPrinter(io, flags);
   if (flags.dump !== undefined) await mkdir(flags.dump, { recursive: true });
   let dumped = 0;

@@ -9,6 +9,7 @@ import { dumpBody } from '../dump.js';
 import { exitCodes } from '../exit-codes.js';
 import type { Io } from '../io.js';
 import { createPrinter, type Printer } from '../output.js';
+import { eventParts, fillTemplate, parseTemplate } from '../template.js';
 import { Ending } from './ending.js';
 import { DeviceCounts } from './device-counts.js';
 import { eventLine } from './event-line.js';
@@ -31,6 +32,7 @@ export async function monitorEvents(
 ): Promise<void> {
   const wanted = device === undefined ? () => true : patternOf(device);
   const printer = createPrinter(io, flags);
+  const { where = [] } = flags;
   const counts = flags.countOnly === true ? new DeviceCounts() : undefined;
   using ending = new Ending(io, flags);
 
@@ -48,7 +50,7 @@ export async function monitorEvents(
     );
     const use = await userOf(io, { flags, printer, counts });
     for await (const event of events) {
-      if (!wanted(event.deviceId ?? '')) continue;
+      if (!wanted(event.deviceId ?? '') || !where.every((condition) => condition(event))) continue;
       ending.arrived();
       await use(event);
       if ((await program?.run(event, ending.until)) === 'rejected') io.exitCode = exitCodes.data;
@@ -79,18 +81,22 @@ function startOf({ from, checkpoint: file, lease: leaseMs }: MonitorFlags) {
   };
 }
 
+const newline = Buffer.from('\n');
+
 /** What is done with each event, before a program gets it. */
 async function userOf(
   io: Io,
   { flags, printer, counts }: { flags: MonitorFlags; printer: Printer; counts: DeviceCounts | undefined },
 ): Promise<(event: HubEvent) => Promise<void>> {
-  const { dump, checkpoint, properties } = flags;
+  const { dump, checkpoint, properties, format } = flags;
+  const template = format === undefined ? undefined : parseTemplate(format, eventParts);
   if (dump !== undefined) await makeDirectory(dump);
   let dumped = 0;
   return async (event) => {
     if (dump !== undefined) await dumpBody(dump, ++dumped, event);
-    if (counts === undefined) await printer.print(eventLine(event, properties));
-    else counts.add(event);
+    if (counts !== undefined) counts.add(event);
+    else if (template === undefined) await printer.print(eventLine(event, properties));
+    else await io.stdout.write(Buffer.concat([fillTemplate(template, event), newline]));
     // What is not out yet must not count as seen.
     if (checkpoint !== undefined) await io.stdout.flush();
     // A reader that has gone may not have got it.

@@ -10,12 +10,15 @@ import { addEndingOptions, type EndingFlags } from '../ending-options.js';
 import { duration } from '../values.js';
 import { addEventHubOptions, readEventHub, type EventHubFlags } from './event-hub-options.js';
 import { propertyKinds, type PropertyKind } from './event-line.js';
+import { parseCondition, type Condition } from './event-condition.js';
 
 export interface MonitorFlags extends EventHubFlags, TimeoutFlags, EndingFlags, OutputFlags, LogFlags {
   from?: From;
   group: string;
   partition?: string[];
   properties: ReadonlySet<PropertyKind>;
+  format?: string;
+  where?: Condition[];
   dump?: string;
   countOnly?: boolean;
   exec?: string;
@@ -36,6 +39,7 @@ export function monitorCommand(io: Io): Subcommand {
       'iothub-service monitor "boiler-*" --from -15m --idle 5s -o json',
       'iothub-service monitor --checkpoint seen.json --exec ./store   # each at least once; start more of them to share',
       'iothub-service monitor --count-only --for 1m',
+      "iothub-service monitor --where 'body.temperature>30' --format '{deviceId} {body}'",
     )
     .exits(
       'ok',
@@ -57,6 +61,15 @@ export function monitorCommand(io: Io): Subcommand {
       ),
     )
     .addOption(reading(new Option('--group <name>', 'consumer group').default('$Default')))
+    .addOption(
+      reading(
+        new Option(
+          '--where <condition>',
+          'only those with PATH=VALUE, or != > >= < <=; PATH is properties.NAME, body.NAME.NAME (JSON), source, ' +
+            'contentType …; once more for one more condition',
+        ).argParser(condition),
+      ),
+    )
     .addOption(reading(new Option('--partition <ids>', 'only these, as in 0,3').argParser(list)))
     .addOption(
       reading(
@@ -78,6 +91,14 @@ export function monitorCommand(io: Io): Subcommand {
         new Option('--properties <kinds>', 'of sys, app and ann: the message, the application, annotations')
           .argParser(kinds)
           .default(new Set(['sys', 'app']), 'sys,app'),
+      ),
+    )
+    .addOption(
+      printing(
+        new Option(
+          '--format <template>',
+          'print this for each: {body} {messageId} {deviceId} {enqueuedAt} {partition} {offset} {prop.NAME} …',
+        ).conflicts('countOnly'),
       ),
     )
     .addOption(printing(new Option('--dump <dir>', 'also write each body into a file of its own there')))
@@ -126,4 +147,11 @@ function kinds(text: string): ReadonlySet<PropertyKind> {
   const unknown = named.find((name) => !(propertyKinds as readonly string[]).includes(name));
   if (unknown !== undefined) throw new InvalidArgumentError('it may have sys, app and ann, as in sys,app');
   return new Set(named as PropertyKind[]);
+}
+
+function condition(text: string, soFar: readonly Condition[] = []): Condition[] {
+  const parsed = parseCondition(text);
+  if (parsed === undefined)
+    throw new InvalidArgumentError('write it as PATH=VALUE, such as properties.level=error');
+  return [...soFar, parsed];
 }
