@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 
 export interface ProxyOptions {
@@ -8,6 +9,8 @@ export interface ProxyOptions {
   password?: string;
   /** What it answers instead of connecting, as `403 Forbidden`, with more header lines. */
   answer?: string;
+  /** Certificate and key, for one that is spoken to with TLS. */
+  tls?: { cert: string; key: string };
   /** What it says after it has claimed to be connected. */
   says?: string;
 }
@@ -17,13 +20,15 @@ export class HttpConnectProxy implements AsyncDisposable {
   /** `localhost:443` … */
   readonly asked: string[] = [];
   readonly #options: ProxyOptions;
-  readonly #server = createServer((_request, response) => {
-    response.writeHead(400).end('this is a proxy');
-  });
+  readonly #server: Server;
   readonly #sockets = new Set<Socket>();
 
   private constructor(options: ProxyOptions) {
     this.#options = options;
+    this.#server = options.tls === undefined ? createServer() : createHttpsServer(options.tls);
+    this.#server.on('request', (_request, response) => {
+      response.writeHead(400).end('this is a proxy');
+    });
     this.#server.on('connect', (request: IncomingMessage, socket: Socket) => {
       this.#connect(request, socket);
     });

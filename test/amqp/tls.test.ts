@@ -86,7 +86,7 @@ const shown = ({ certificate, key }: CertificateAndKey, ...chain: CertificateAnd
   key,
 });
 
-describe('a hub whose certificate', () => {
+describe('N24: a hub whose certificate', () => {
   const intermediate = () =>
     makeCertificate({ commonName: 'Plant 7', usage: 'authority', issuer: root, now });
 
@@ -188,7 +188,7 @@ describe('a hub whose certificate', () => {
   });
 });
 
-describe('a peer that', () => {
+describe('N24: a peer that', () => {
   test('knows no TLS after 1.1 is told why, and no AMQP', async () => {
     const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
     const { port, heard } = await peer({ ...shown(await server()), ...old });

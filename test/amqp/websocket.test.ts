@@ -203,6 +203,25 @@ describe('through an HTTP proxy', () => {
     expect(proxy.asked).toEqual([`localhost:${String(hub.httpsPort)}`]);
   });
 
+  test('that is spoken to with TLS, and has to be trusted like any other', async () => {
+    const ca = await makeCertificate({ commonName: 'CA', usage: 'authority', now: Date.now() });
+    const { certificate: cert, key } = await makeCertificate({
+      ...{ commonName: 'localhost', hostNames: ['localhost'], usage: 'server', issuer: ca, now: Date.now() },
+    });
+    await using hub = await startHubWithWebSocket();
+    await using proxy = await HttpConnectProxy.start({ tls: { cert, key } });
+    const endpoint = webSocketOf(hub, { ...proxyAt(proxy), tls: true });
+    expect(await outcomeOf(hub, endpoint)).toMatchObject({
+      code: 'protocol',
+      message: expect.stringMatching(
+        /^the proxy localhost:\d+ shows a certificate that is not trusted/,
+      ) as string,
+    });
+    const trust = { extraCa: `${hub.ca}${ca.certificate}` };
+    expect(await outcomeOf(hub, { ...endpoint, trust })).toBe('online');
+    expect(proxy.asked).toHaveLength(1);
+  });
+
   const forbidden = '403 Forbidden';
   const ntlm =
     '407 Proxy Authentication Required\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate';
