@@ -37,8 +37,11 @@ export interface Killed {
   exitCode: number | null;
 }
 
-/** Messages that may be unanswered at once in the installed agent. */
-const window = 1_000;
+/**
+ * Messages that one death may repeat: a thousand that are unanswered, and as many that the hub had just accepted, with
+ * the word of it on its way to the disk.
+ */
+const window = 2_000;
 
 /** `iothub-device run` as it is installed, with telemetry to send and commands to handle, killed again and again. */
 export async function killAgain({ seed, kills, onKill }: KillOptions): Promise<Killed> {

@@ -1,11 +1,13 @@
-/** Rows N1 to N7, N21, N22 and N25 of the fault matrix: the network between agent and hub. */
+/** Rows N1 to N7, N21 to N23 and N25 of the fault matrix: the network between agent and hub. */
 import dns from 'node:dns';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
+import { createBackoff } from '../../src/backoff.js';
 import { device } from '../amqp/hub.js';
+import { seeded } from '../store/fake-disk.js';
 import { TestAgent } from './agent.js';
 import { openWorld, type World } from './kit.js';
 
@@ -266,6 +268,22 @@ test.concurrent(
     expect(await world.recovered()).toBeLessThanOrEqual(35_000 + slackMs(world));
     await world.settled();
     expect(world.judge().duplicates).toBe(0);
+  },
+);
+
+test.each([1, 2, 3])(
+  'N23: after ten minutes without a hub a thousand agents come back within half a minute, never 7 %% of them in one second: seed %i',
+  (seed) => {
+    const agents = 1_000;
+    const arrivals = Array.from({ length: agents }, (_, n) => {
+      const backoff = createBackoff(seeded(seed * agents + n));
+      let at = 0;
+      while (at < 600_000) at += backoff.next('soon');
+      return at - 600_000;
+    });
+    expect(Math.max(...arrivals)).toBeLessThanOrEqual(30_000);
+    const within = (from: number) => arrivals.filter((at) => at >= from && at < from + 1_000).length;
+    expect(Math.max(...arrivals.map(within))).toBeLessThan(0.07 * agents);
   },
 );
 

@@ -121,6 +121,7 @@ describe('of commands it says', () => {
     const runs = [run(0), run(2_000), run(4_000)];
     expect(judged([givenUp], runs, [1_000, 3_000])).toEqual({ ...good, unknown: 2, givenUp: 1 });
     expect(judged([givenUp], runs, [1_000]).rerun).toEqual(['c1']);
+    expect(judged([givenUp], [])).toEqual({ ...good, givenUp: 1 });
   });
 
   test('that the hub was told something else', () => {

@@ -131,9 +131,10 @@ export function judgeCommands(
     const outcome = told.get(id);
     const its = runsOf.get(id) ?? [];
     if (outcome === undefined) verdict.unfinished.push(id);
-    if (its.length === 0 && outcome !== undefined) verdict.neverRan.push(id);
     const last = its.findLast(({ decided }) => decided !== undefined && decided !== 'release');
+    // It may have died each time before its handler came to note anything.
     if (outcome === 'given up') verdict.givenUp++;
+    else if (outcome !== undefined && its.length === 0) verdict.neverRan.push(id);
     else if (outcome !== undefined && last && outcome !== outcomeName[last.decided ?? 'release']) {
       verdict.misreported.push(id);
     }

@@ -1,8 +1,11 @@
-/** Rows P1 to P3 and N25 of the fault matrix: the installed agent as a process that is killed, stopped, frozen. */
+/** Rows P1 to P6 and N25 of the fault matrix: the installed agent as a process that is killed, stopped, frozen. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { describe, expect, test } from 'vitest';
 
 import { device, startHub } from '../amqp/hub.js';
-import { environmentOf, Folder, ToolProcess } from '../cli/tool.js';
+import { environmentOf, Folder, runTool, ToolProcess } from '../cli/tool.js';
 import { killAgain } from './kill.js';
 import { Proxy } from './proxy.js';
 
@@ -19,6 +22,8 @@ test.each([1])(
   },
 );
 
+const configured = (file?: string) => (file === undefined ? [] : ['--config', file]);
+
 /** A hub behind a network, and a device whose agent can be started. */
 async function setUp() {
   const hub = await startHub();
@@ -33,14 +38,21 @@ async function setUp() {
     hub,
     proxy,
     folder,
-    start(): ToolProcess {
-      const agent = new ToolProcess('iothub-device', ['run', '--exec', handler], {
-        env: { ...env, IOTHUB_DEVICE_CONNECTION_STRING: through },
+    start(more: { env?: Record<string, string>; config?: string } = {}): ToolProcess {
+      const agent = new ToolProcess('iothub-device', ['run', '--exec', handler, ...configured(more.config)], {
+        env: { ...env, IOTHUB_DEVICE_CONNECTION_STRING: through, ...more.env },
         cwd: folder.path,
       });
       agents.push(agent);
       return agent;
     },
+    /** `send --queue`, a message for each line. */
+    queue: (lines: readonly string[]) =>
+      runTool('iothub-device', ['send', '--queue', '--lines', '-o', 'none'], {
+        env: { ...env, IOTHUB_DEVICE_CONNECTION_STRING: through },
+        cwd: folder.path,
+        input: lines.join('\n'),
+      }),
     send(count: number) {
       for (let n = 0; n < count; n++) {
         hub.sendCommand({ deviceId: device, messageId: `c${++commands}`, body: 'go' });
@@ -144,3 +156,50 @@ test('N25: a second agent for the same store is told who has it, and ends with 7
   it.send(1);
   await it.done(1);
 });
+
+test('P5: a heap that is full ends it, and the next one sends what waits', async () => {
+  await using it = await setUp();
+  const lines = Array.from({ length: 50 }, (_, n) => `line ${n}`);
+  expect((await it.queue(lines)).code).toBe(0);
+  await it.proxy.door('mute');
+  const eats = `process.on('SIGUSR2', () => { for (const all = []; ; ) all.push(new Array(100_000).fill({})); })`;
+  const NODE_OPTIONS = `--max-old-space-size=60 --import "data:text/javascript,${encodeURIComponent(eats)}"`;
+  const first = it.start({ env: { NODE_OPTIONS } });
+  while (it.proxy.accepted === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  first.kill('SIGUSR2');
+  const { code, err } = await first.ended();
+  expect(code).not.toBe(0);
+  expect(err).toMatch(/heap out of memory/);
+  await it.proxy.heal();
+  it.start();
+  const arrived = await it.hub.waitFor(
+    (record) => record.of('telemetry').length >= lines.length && record.of('telemetry'),
+    { timeoutMs: 20_000 },
+  );
+  expect(arrived.map(({ body }) => body.toString())).toEqual(lines);
+});
+
+test('P6: a configuration that is wrong ends it with 78 each time, and the spool is not touched', async () => {
+  await using it = await setUp();
+  expect((await it.queue(['one', 'two'])).code).toBe(0);
+  const state = join(it.folder.path, 'state');
+  const before = await filesIn(state);
+  expect(Object.keys(before).length).toBeGreaterThan(0);
+  const config = await it.folder.write('wrong.toml', '[spool]\nmax_size = "much"\n');
+  for (let start = 0; start < 3; start++) {
+    const { code, err } = await it.start({ config }).ended();
+    expect(code).toBe(78);
+    expect(err).toMatch(/max_size/);
+  }
+  expect(await filesIn(state)).toEqual(before);
+});
+
+/** Every file below a directory, with its bytes. */
+async function filesIn(directory: string): Promise<Record<string, string>> {
+  const files: Record<string, string> = {};
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isFile()) files[path] = (await readFile(path)).toString('base64');
+  }
+  return files;
+}
