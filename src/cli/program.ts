@@ -39,7 +39,7 @@ export async function runProgram(name: ToolName, tool: Tool, args: readonly stri
     await program.parseAsync(args, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode !== 0 && pages.error === '') throw commandLineError(error, [name, named?.name]);
+    if (error.exitCode !== 0 && pages.error === '') throw commandLineError(error, pathOf(program, args));
     // `--help` is an answer; the same page because no subcommand was named is a complaint.
     io.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     await io.stdout.write(pages.out);
@@ -92,9 +92,44 @@ function print(command: Command, how: OutputConfiguration): void {
   for (const child of command.commands) print(child, how);
 }
 
-function commandLineError(error: CommanderError, names: readonly (string | undefined)[]): AgentError {
+function commandLineError(error: CommanderError, path: string): AgentError {
   const [what = 'the command line is wrong', ...more] = error.message.replace(/^error: /, '').split('\n');
-  const page = names.filter((name) => name !== undefined).join(' ');
   const suggestion = more.map((line) => line.replace(/^\((.*)\)$/, '$1'));
-  return new AgentError('usage', what, { hint: [...suggestion, `see ${page} --help`].join('\n') });
+  return new AgentError('usage', invalidValue(what) ?? what, {
+    hint: [...suggestion, `see ${path} --help`].join('\n'),
+  });
+}
+
+/** What commander says of a value that cannot be, in fewer words: `--timeout 30: a duration needs a unit`. */
+function invalidValue(what: string): string | undefined {
+  const option = /^option '(.*?)' (?:argument '(.*)'|value '.*' from env '(\w+)') is invalid\. (.*)$/s.exec(
+    what,
+  );
+  if (option) {
+    const [, flags = '', given = '', variable, why = ''] = option;
+    const flag = /--[\w-]+/.exec(flags)?.[0] ?? flags;
+    return `${variable ?? `${flag} ${given}`}: ${choicesIn(why)}`;
+  }
+  const argument = /^command-argument value '(.*)' is invalid for argument '(.*)'\. (.*)$/s.exec(what);
+  if (!argument) return undefined;
+  const [, given = '', name = '', why = ''] = argument;
+  return `<${name}> ${given}: ${choicesIn(why)}`;
+}
+
+function choicesIn(why: string): string {
+  const choices = /^Allowed choices are (.*)\.$/.exec(why)?.[1];
+  return choices === undefined ? why : `write ${choices.replace(/, ([^,]*)$/, ' or $1')}`;
+}
+
+/** The command that the words lead to, as `iothub-device twin get`. */
+function pathOf(program: Command, args: readonly string[]): string {
+  let at = program;
+  const names = [program.name()];
+  for (const word of args) {
+    const next = at.commands.find((command) => command.name() === word);
+    if (next === undefined) continue;
+    names.push(word);
+    at = next;
+  }
+  return names.join(' ');
 }

@@ -144,5 +144,5 @@ test.each(toolNames)('%s completion prints these scripts', async (tool) => {
   }
   const io = fakeIo();
   expect(await run(tool, ['completion', 'tcsh'], io)).toBe(64);
-  expect(io.err).toContain('bash, zsh, fish');
+  expect(io.err).toContain('write bash, zsh or fish');
 });
