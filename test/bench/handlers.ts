@@ -10,6 +10,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { moduleProcess } from '../../src/cli/module-process.js';
 import { createDispatcher } from '../../src/handlers/dispatch.js';
 import type { Handler } from '../../src/handlers/handler.js';
 import { loadModule, moduleHandler } from '../../src/handlers/module.js';
@@ -45,6 +46,14 @@ const forms: [name: string, make: () => Handler | Promise<Handler>][] = [
   ['program: python3', () => programHandler({ name: 'h', file: python })],
   ['stream: python3', () => streamHandler({ name: 'h', file: echo, log: silentLog })],
   ['module', async () => moduleHandler(await loadModule(module), { name: 'h' })],
+  [
+    'module, isolated',
+    () => {
+      const [node, ...args] = moduleProcess;
+      const started = { file: node, args: [...args, module], checkPermissions: false, exactBodies: true };
+      return streamHandler({ name: 'h', ...started, log: silentLog });
+    },
+  ],
   ['module, inbox', async () => moduleHandler(await loadModule(module), { name: 'h', inbox })],
 ];
 
