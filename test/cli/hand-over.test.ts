@@ -80,6 +80,21 @@ describe('send beside a running agent', () => {
     expect((await it.curl('/v1/spool')).json).toMatchObject({ waiting: { count: 100 } });
   });
 
+  test('--queue keeps what comes while the agent is stopped, and the next start sends it, in order', async () => {
+    await using it = await startAgent();
+    const { code } = await it.tool(['send', '--queue', '--lines', '-o', 'json'], numbered(50));
+    expect(code).toBe(0);
+    it.agent.kill('SIGTERM');
+    await it.agent.ended();
+    const later = await it.tool(['send', '--queue', '--lines', '-o', 'json'], numbered(100));
+    expect([later.code, jsonLines(later.out).length]).toEqual([0, 100]);
+    expect(it.hub.record.of('connected')).toHaveLength(1);
+    await it.restart();
+    await it.hub.waitFor((record) => record.of('telemetry').length >= 150, { timeoutMs: 20_000 });
+    const bodies = it.hub.record.of('telemetry').map(({ body }) => Number(body));
+    expect(bodies).toEqual([...Array(50).keys(), ...Array(100).keys()]);
+  });
+
   test('--direct makes a connection of its own, after a warning', async () => {
     await using it = await startAgent();
     const { code, err } = await it.tool(['send', '--direct', '--data', 'x']);
