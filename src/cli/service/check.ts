@@ -1,13 +1,8 @@
 import { Subcommand } from '../help.js';
-import {
-  addConnectionOptions,
-  addIdentityOptions,
-  addTimeoutOption,
-  readServiceIdentity,
-} from '../identity-options.js';
+import { addConnectionOptions, addIdentityOptions, addTimeoutOption } from '../identity-options.js';
 import type { Io } from '../io.js';
 import { addLogOptions, openLog } from '../log-options.js';
-import { addOutputOptions, createPrinter } from '../output.js';
+import { addOutputOptions } from '../output.js';
 import type { RestFlags } from './rest-options.js';
 
 /** `iothub-service check`: what of the way to the hub works, and what does not. */
@@ -24,9 +19,8 @@ export function serviceCheckCommand(io: Io): Subcommand {
   return command.action(async (flags: RestFlags) => {
     const log = await openLog(io, flags, 'service', 'error');
     try {
-      const identity = await readServiceIdentity(io, flags);
       const { checkHub } = await import('./check-hub.js');
-      io.exitCode = await checkHub(io, identity, { flags, log, printer: createPrinter(io, flags) });
+      io.exitCode = await checkHub(io, flags, log);
     } finally {
       await log.flush();
     }

@@ -6,7 +6,7 @@ import type { AgentConfig } from '../../../daemon/config.js';
 import type { AgentStatus } from '../../../daemon/status.js';
 import { silentLog } from '../../../log.js';
 import { ownerOf } from '../../../store/log/owner.js';
-import type { Finding } from '../../checks.js';
+import type { Finding } from '../../check/checks.js';
 import { controlPaths } from '../../control-path.js';
 import type { Io } from '../../io.js';
 import { storeDirectory } from '../../state-directory.js';

@@ -1,12 +1,12 @@
 import type { AgentConfig } from '../../../daemon/config.js';
 import type { ClientCertificate } from '../../../identity/certificate.js';
 import type { Log } from '../../../log.js';
-import type { Finding } from '../../checks.js';
+import type { Finding } from '../../check/checks.js';
 import { readDeviceIdentity } from '../../identity-options.js';
 import type { Io } from '../../io.js';
 import type { CheckFlags } from '../check.js';
 import { deviceHub, type DeviceHub } from '../hub.js';
-import { waysOf, type Ways } from './ways.js';
+import { waysOf, type Ways } from '../../check/ways.js';
 
 /** Who we are, and where the hub is. */
 export interface KnownDevice {

@@ -2,29 +2,22 @@ import { HubLogin } from '../../../amqp/login.js';
 import type { Endpoint } from '../../../amqp/socket.js';
 import type { AgentConfig } from '../../../daemon/config.js';
 import type { Log } from '../../../log.js';
-import { checkLine } from '../../check-line.js';
-import { Checks, type Finding, type Made } from '../../checks.js';
+import type { Checks, Finding, Made } from '../../check/checks.js';
+import { printedChecks } from '../../check/printed-checks.js';
+import { checkWayIn } from '../../check/way-in.js';
 import { readConfigFile } from '../../config-options.js';
 import type { Io } from '../../io.js';
-import { createPrinter } from '../../output.js';
 import type { CheckFlags } from '../check.js';
 import { spoolOf } from '../spool-options.js';
 import { findAgent, type Beside } from './agent.js';
-import { checkTls } from './certificate.js';
-import { compareClocks } from './clock.js';
 import { whoWeAre, type KnownDevice } from './device.js';
 import type { FactsRecorder } from './facts.js';
 import { checkHandlers } from './handlers.js';
-import { checkHttps } from './https.js';
 import { attachCommands, attachTelemetry, compareSizes, greetingOf, leftTo, putToken } from './login.js';
-import { checkPort, lookUp } from './network.js';
 import { checkSpool } from './spool.js';
-import { checkProxy } from './ways.js';
 
 /** A hub that has just been moved takes its time. */
 const loginWithinMs = 10_000;
-
-const noDns = { code: 'host-unknown', hint: 'the name servers of this machine do not answer' } as const;
 
 /** What a diagnosis leaves behind. */
 export interface Diagnosis {
@@ -46,15 +39,7 @@ export interface DiagnosisOptions {
 /** Looks at everything between this device and its hub, from top to bottom, and prints a line for each step. */
 export async function diagnose(io: Io, flags: CheckFlags, options: DiagnosisOptions): Promise<Diagnosis> {
   const { log, facts } = options;
-  const printer = createPrinter(io, flags);
-  const { hasColors: colors } = io.stdout;
-  const checks = new Checks(
-    async (name, verdict) => {
-      facts?.checked(name, verdict);
-      await printer.print(checkLine(name, verdict, { colors }));
-    },
-    { stop: io.stop, timeoutMs: flags.timeout },
-  );
+  const checks = printedChecks(io, flags, (name, verdict) => facts?.checked(name, verdict));
 
   const config = await checks.make('config', {}, () => readSettings(io, flags));
   const device = await checks.make('identity', { needs: [config] }, ([settings]) =>
@@ -63,25 +48,7 @@ export async function diagnose(io: Io, flags: CheckFlags, options: DiagnosisOpti
   const beside = await checks.make('agent', { needs: [config, device], withinMs: 10_000 }, ([settings, us]) =>
     findAgent(io, us.hub.identity, settings),
   );
-  const addresses = await checks.make('dns', { needs: [device], ifSilent: noDns }, ([{ ways }]) =>
-    // Through a proxy it is the proxy that looks the hub up.
-    lookUp(ways.direct ?? ways.https.webSocket.proxy ?? ways.https),
-  );
-  const port = await checks.make('tcp', { needs: [device, addresses] }, ([{ ways }, found], signal) =>
-    checkPort(found, ways, signal),
-  );
-  await checks.make('proxy', { needs: [device, port] }, ([{ ways }, isOpen], signal) =>
-    checkProxy(ways, isOpen, signal),
-  );
-  const reading = await checks.make('https', { needs: [device, port] }, ([{ ways }, isOpen], signal) =>
-    checkHttps(ways, isOpen, signal),
-  );
-  await checks.make('clock', { needs: [reading] }, ([clocks]) => compareClocks(clocks));
-  const tls = await checks.make(
-    'tls',
-    { needs: [device, port], withinMs: 10_000 },
-    ([{ ways }, isOpen], signal) => checkTls(ways, isOpen, signal),
-  );
+  const tls = await checkWayIn(checks, device);
   const loggedIn = await logIn(checks, { device, beside, tls }, { ...options, force: flags.force === true });
   await checks.make('spool', { needs: [config, device, beside], withinMs: 15_000 }, ([settings, us, other]) =>
     checkSpool(spoolOf(io, us.hub.identity, {}, settings), other, log),

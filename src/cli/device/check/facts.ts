@@ -4,7 +4,7 @@ import type { TracedFrame } from '../../../amqp/guard.js';
 import { AgentError, errorText } from '../../../errors.js';
 import type { DeviceId } from '../../../model.js';
 import { redact } from '../../../secret.js';
-import type { CheckVerdict } from '../../check-line.js';
+import type { CheckVerdict } from '../../check/check-line.js';
 import { version } from '../../version.js';
 
 /** A frame as it went over the wire; the payload of a transfer is no part of it. */

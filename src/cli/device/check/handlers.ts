@@ -2,7 +2,7 @@ import type { AgentConfig } from '../../../daemon/config.js';
 import { placeHandlers } from '../../../daemon/handlers.js';
 import { AgentError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
-import type { Finding } from '../../checks.js';
+import type { Finding } from '../../check/checks.js';
 
 /** Whether each handler of the configuration can be started. None is: what it would do with a command is its business. */
 export async function checkHandlers(config: AgentConfig, log: Log): Promise<Finding<true>> {

@@ -3,7 +3,7 @@ import type { Token } from '../../../identity/token.js';
 import { hubLimits } from '../../../model.js';
 import { anyOf } from '../../../signals.js';
 import { formatDuration, formatSize } from '../../../units.js';
-import type { Finding } from '../../checks.js';
+import type { Finding } from '../../check/checks.js';
 import type { Beside } from './agent.js';
 
 /** The hub grants credit with the attach; one that waits is short of something. */

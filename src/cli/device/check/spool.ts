@@ -6,7 +6,7 @@ import type { Log } from '../../../log.js';
 import { ownerOf } from '../../../store/log/owner.js';
 import { spoolDefaults } from '../../../store/spool.js';
 import { formatSize } from '../../../units.js';
-import type { Finding } from '../../checks.js';
+import type { Finding } from '../../check/checks.js';
 import { openSpool, type SpoolPlace } from '../spool-options.js';
 import type { Beside } from './agent.js';
 

@@ -1,6 +1,6 @@
-import { toAgentError } from '../../../amqp/errors.js';
-import { AgentError } from '../../../errors.js';
-import type { Finding } from '../../checks.js';
+import { toAgentError } from '../../amqp/errors.js';
+import { AgentError } from '../../errors.js';
+import type { Finding } from './checks.js';
 import { ask, type HttpsAnswer } from './ask-https.js';
 import type { ClockReading } from './clock.js';
 import { isNeeded, type Ways } from './ways.js';

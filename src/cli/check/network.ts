@@ -1,12 +1,12 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 
-import { toAgentError } from '../../../amqp/errors.js';
-import { openTcpSocket, type Endpoint } from '../../../amqp/socket.js';
-import { AgentError } from '../../../errors.js';
-import { anyOf } from '../../../signals.js';
-import { formatDuration } from '../../../units.js';
-import type { Finding } from '../../checks.js';
+import { toAgentError } from '../../amqp/errors.js';
+import { openTcpSocket, type Endpoint } from '../../amqp/socket.js';
+import { AgentError } from '../../errors.js';
+import { anyOf } from '../../signals.js';
+import { formatDuration } from '../../units.js';
+import type { Finding } from './checks.js';
 import type { Ways } from './ways.js';
 
 /** The addresses behind a name. */

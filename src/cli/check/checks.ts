@@ -1,8 +1,8 @@
-import { toAgentError } from '../amqp/errors.js';
-import { AgentError, type ErrorCode } from '../errors.js';
-import { anyOf, rejectionOf } from '../signals.js';
-import { formatDuration } from '../units.js';
-import { exitCodeFor, exitCodes } from './exit-codes.js';
+import { toAgentError } from '../../amqp/errors.js';
+import { AgentError, type ErrorCode } from '../../errors.js';
+import { anyOf, rejectionOf } from '../../signals.js';
+import { formatDuration } from '../../units.js';
+import { exitCodeFor, exitCodes } from '../exit-codes.js';
 import type { CheckVerdict } from './check-line.js';
 
 /** What a check found. The `value` is for the checks that need it: without one they are skipped. */

@@ -1,6 +1,6 @@
-import { openTunnel } from '../../../amqp/proxy.js';
-import { openTlsSocket, type Endpoint, type WebSocketWay } from '../../../amqp/socket.js';
-import type { Finding } from '../../checks.js';
+import { openTunnel } from '../../amqp/proxy.js';
+import type { Endpoint, WebSocketWay } from '../../amqp/socket.js';
+import type { Finding } from './checks.js';
 
 /** The ways to a hub. */
 export interface Ways {
@@ -59,11 +59,4 @@ export async function checkProxy(
     value: true,
     facts,
   };
-}
-
-/** A TLS connection to where HTTPS is, through the proxy if there is one. */
-export async function openHttps(https: Ways['https'], signal: AbortSignal): ReturnType<typeof openTlsSocket> {
-  const { proxy } = https.webSocket;
-  const tunnel = proxy && (await openTunnel(proxy, https, signal));
-  return await openTlsSocket({ ...https, certificate: undefined }, signal, tunnel);
 }

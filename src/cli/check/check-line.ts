@@ -1,11 +1,11 @@
 import { styleText } from 'node:util';
 
-import type { AgentError } from '../errors.js';
-import { redact } from '../secret.js';
-import { visible } from '../visible.js';
+import type { AgentError } from '../../errors.js';
+import { redact } from '../../secret.js';
+import { visible } from '../../visible.js';
 import type { Facts } from './checks.js';
-import { jsonOnOneLine } from './json-text.js';
-import type { Printable } from './output.js';
+import { jsonOnOneLine } from '../json-text.js';
+import type { Printable } from '../output.js';
 
 /** What came of a check. */
 export type CheckVerdict =

@@ -1,14 +1,14 @@
 import { X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 
-import { toAgentError } from '../../../amqp/errors.js';
-import { chainOf, shownCertificates, type ShownCertificate } from '../../../amqp/peer-certificate.js';
-import { openTlsSocket, type Endpoint } from '../../../amqp/socket.js';
-import { AgentError } from '../../../errors.js';
-import { anyOf } from '../../../signals.js';
-import { formatDuration } from '../../../units.js';
-import type { Finding } from '../../checks.js';
-import { openHttps, type Ways } from './ways.js';
+import { toAgentError } from '../../amqp/errors.js';
+import { chainOf, shownCertificates, type ShownCertificate } from '../../amqp/peer-certificate.js';
+import { openTlsSocket, type Endpoint } from '../../amqp/socket.js';
+import { AgentError } from '../../errors.js';
+import { anyOf } from '../../signals.js';
+import { formatDuration } from '../../units.js';
+import type { Finding } from './checks.js';
+import type { Ways } from './ways.js';
 
 /** Nobody looks at a certificate until it has ended. */
 const warnBeforeMs = 14 * 86_400_000;
@@ -30,14 +30,14 @@ export async function checkTls(
     const found = await greetDirect(direct, signal);
     if (!(found instanceof AgentError)) return found;
     if (useOfWebSocket === 'never') throw found;
-    const other = await greet(https, () => openHttps(https, signal), signal);
+    const other = await greetBelow(https, signal);
     const hint = `${found.message}: AMQP has to go inside of a WebSocket`;
     return other.result === 'ok' ? { ...other, result: 'warn', hint } : other;
   }
   if (useOfWebSocket === 'never') {
     return { result: 'skipped', detail: 'not tried: the port cannot be reached' };
   }
-  return await greet(https, () => openHttps(https, signal), signal);
+  return await greetBelow(https, signal);
 }
 
 /** An error that is returned is one that the other way may get around: nobody answers. */
@@ -54,6 +54,12 @@ async function greetDirect(direct: Endpoint, signal: AbortSignal): Promise<Findi
     const what = `port ${String(direct.port)} is open, and says nothing to TLS within ${formatDuration(directWithinMs)}`;
     return new AgentError('unavailable', what, { hint: 'a firewall or a proxy may be in between' });
   }
+}
+
+/** The handshake below a WebSocket. */
+async function greetBelow(https: Ways['https'], signal: AbortSignal): Promise<Finding<Endpoint>> {
+  const { openTlsBelow } = await import('../../amqp/websocket.js');
+  return await greet(https, (endpoint, until) => openTlsBelow(endpoint, https.webSocket, until), signal);
 }
 
 async function greet(
@@ -97,7 +103,7 @@ async function explained(error: unknown, endpoint: Endpoint, signal: AbortSignal
 }
 
 async function otherProtocol(endpoint: Endpoint, signal: AbortSignal): Promise<string | undefined> {
-  const { spokenProtocol } = await import('../../../amqp/spoken-protocol.js');
+  const { spokenProtocol } = await import('../../amqp/spoken-protocol.js');
   const spoken = await spokenProtocol(endpoint, signal);
   return spoken === undefined ? undefined : `what answers on port ${String(endpoint.port)} is ${spoken}`;
 }

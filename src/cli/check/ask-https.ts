@@ -4,8 +4,8 @@ import { Agent, request, type RequestOptions } from 'node:https';
 import { isIP } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
-import { openTunnel } from '../../../amqp/proxy.js';
-import { secureContext } from '../../../amqp/socket.js';
+import { openTunnel } from '../../amqp/proxy.js';
+import { secureContext } from '../../amqp/socket.js';
 import type { Ways } from './ways.js';
 
 /** What a server answers to one question. */

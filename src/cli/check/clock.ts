@@ -1,6 +1,6 @@
-import { AgentError } from '../../../errors.js';
-import { formatDuration } from '../../../units.js';
-import type { Finding } from '../../checks.js';
+import { AgentError } from '../../errors.js';
+import { formatDuration } from '../../units.js';
+import type { Finding } from './checks.js';
 
 /** What the hub's clock said, and ours at the same moment: milliseconds since the epoch. */
 export interface ClockReading {
