@@ -153,7 +153,10 @@ function anchorOf(chain: readonly Found[], { authorities }: Expectations, tell: 
   }));
   if (known?.some(({ block }) => block.der.equals(last.block.der)) === true) return undefined;
   if (isSelfIssued(last)) {
-    if (chain.length === 1)
+    if (chain.length === 1 && last.certificate.ca) {
+      if (known === undefined) tell('note', 'a root: the other side has to trust it', last.line);
+      else tell('wrong', `${nameOf(last)} is a root that --ca does not have`, last.line);
+    } else if (chain.length === 1)
       tell('note', 'self-signed: the other side has to know it by its thumbprint', last.line);
     else if (known !== undefined)
       tell('wrong', `${nameOf(last)} is a root that --ca does not have`, last.line);

@@ -139,7 +139,10 @@ test('the order, a missing intermediate, and what has nothing to do with it', as
     '1: an intermediate is missing: CN=Line, which signed CN=dev1, is neither in the file nor an authority of --ca',
   ]);
   expect(wrong(device + root + line)).toEqual([expect.stringMatching(/out of order/)]);
+  expect(remarks(root)).toEqual([]);
+  expect(remarks(root, { authorities: undefined })).toMatchObject([{ level: 'note', text: /^a root/ }]);
   const other = await issue({ commonName: 'Other', usage: 'authority' });
+  expect(wrong(other)).toEqual(['1: CN=Other is a root that --ca does not have']);
   expect(remarks(chain + other)).toMatchObject([
     { level: 'warn', text: 'CN=Other has nothing to do with the chain' },
   ]);
