@@ -1,4 +1,4 @@
-import { freshFolder, runClient, type Bench, type Figure, type Reading } from '../kit/bench.js';
+import { freshFolder, runClient, scaled, type Bench, type Figure, type Reading } from '../kit/bench.js';
 
 /** What waits on disk is sent in batches and removed; the SDK sends from memory, each message on its own. */
 export const drain: Figure = {
@@ -40,7 +40,8 @@ export async function drainBacklog(
   connectionString = bench.hub.connectionString,
 ): Promise<Reading> {
   const directory = await freshFolder(bench);
-  await runClient(bench, 'agent', { kind: 'fill', directory, bytes, count: count + warm });
+  const { count: measured = 0, warm: before = 0 } = scaled(bench, { count, warm });
+  await runClient(bench, 'agent', { kind: 'fill', directory, bytes, count: measured + before });
   const reading = await runClient(bench, 'agent', {
     ...{ kind: 'drain', connectionString, directory, count, warm },
   });

@@ -25,8 +25,13 @@ const farMs = 110;
 
 async function tripsOf(bench: Bench, once: typeof agentOnce): Promise<Reading> {
   const { hub12 } = bench;
-  const over = async (roundTripMs: number) =>
-    timeOnce(once, hub12, connectionStringAt(hub12, await bench.relay(hub12, roundTripMs)));
+  // The shortest of several: what else the machine does can only make it longer.
+  const over = async (roundTripMs: number) => {
+    const connectionString = connectionStringAt(hub12, await bench.relay(hub12, roundTripMs));
+    let shortest = Infinity;
+    for (let n = 0; n < 5; n++) shortest = Math.min(shortest, await timeOnce(once, hub12, connectionString));
+    return shortest;
+  };
   const near = await over(nearMs);
   return { roundTrips: ((await over(farMs)) - near) / (farMs - nearMs) + 1 };
 }

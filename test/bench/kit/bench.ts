@@ -43,6 +43,8 @@ export interface Bench {
   readonly hub12: Hub;
   /** Below it everything is thrown away at the end; on the disk in question. */
   readonly folder: string;
+  /** What share of its messages a client sends: less on a machine that has no time. */
+  readonly scale: number;
   /** Loopback address of a way to a hub that takes this long, there and back. */
   relay(to: Hub, roundTripMs: number): Promise<string>;
 }
@@ -53,6 +55,8 @@ export type ClientName = 'agent' | 'official';
 export interface Work {
   kind: string;
   connectionString?: string;
+  count?: number;
+  warm?: number;
   [option: string]: unknown;
 }
 
@@ -61,6 +65,7 @@ export async function runClient(bench: Bench, name: ClientName, work: Work): Pro
   const { hub } = bench;
   const file = join(import.meta.dirname, `../clients/${name}.js`);
   const whole = { connectionString: hub.connectionString, ca: hub.ca, ...work };
+  if (whole.kind !== 'fill') Object.assign(whole, scaled(bench, work));
   const flags = name === 'agent' ? ['--use-openssl-ca', '--expose-gc'] : [];
   const foreign = beginForeign();
   const hubBefore = await hub.cpuSeconds();
@@ -82,6 +87,15 @@ export async function runClient(bench: Bench, name: ClientName, work: Work): Pro
   return reading;
 }
 
+/** How many messages are sent where all of them would be `count`, and `warm` before. */
+export function scaled(
+  { scale }: Bench,
+  { count, warm }: { count?: number; warm?: number },
+): { count?: number; warm?: number } {
+  if (count === undefined || warm === undefined) return {};
+  return { count: Math.round(count * scale), warm: Math.round(warm * scale) };
+}
+
 /** No variable of who runs the bench reaches the clients. */
 export function environment(more: Record<string, string>): Record<string, string> {
   const { PATH = '', HOME = '' } = process.env;
@@ -95,7 +109,7 @@ export function freshFolder(bench: Bench): Promise<string> {
 export async function startRelay(address: string, to: Hub, roundTripMs: number): Promise<AsyncDisposable> {
   const file = join(import.meta.dirname, 'relay.js');
   const child = spawn(process.execPath, [file, address, to.address, String(roundTripMs / 2)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   await firstLine(child);
   return {

@@ -1,6 +1,6 @@
-import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
+import { once, type EventEmitter } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -111,7 +111,7 @@ function connectionStringFor(address: string): string {
 }
 
 /** Waits until a process says that it is ready, and reads on. */
-export async function firstLine(child: ChildProcessByStdio<null, Readable, null>): Promise<string> {
+export async function firstLine(child: EventEmitter & { stdout: Readable }): Promise<string> {
   const lines = createInterface(child.stdout);
   const [line] = (await Promise.race([
     once(lines, 'line'),

@@ -15,6 +15,9 @@ createServer({ noDelay: true, allowHalfOpen: true }, (near) => {
   pass(far, near);
 }).listen(port, host, () => process.stdout.write('ready\n'));
 
+// With who started it.
+process.stdin.resume().on('end', () => process.exit());
+
 function pass(from, to) {
   const late = (act) => setTimeout(act, Number(delayMs));
   from.on('data', (chunk) => late(() => to.write(chunk)));

@@ -24,6 +24,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <signal.h>
+#include <sys/prctl.h>
+#endif
 
 enum {
   FRAME_BYTES = 65536,    /* as IoT Hub's */
@@ -266,6 +270,9 @@ static void handle(pn_event_t *event) {
 
 int main(int argc, char **argv) {
   if (argc < 5) return 64;
+#ifdef __linux__
+  prctl(PR_SET_PDEATHSIG, SIGTERM); /* with who started it */
+#endif
   tls = pn_ssl_domain(PN_SSL_MODE_SERVER);
   if (pn_ssl_domain_set_credentials(tls, argv[3], argv[4], NULL)) return 78;
   if (argc > 5 && pn_ssl_domain_set_protocols(tls, argv[5])) return 78;

@@ -12,8 +12,8 @@ export interface TableRow {
   ratio: number | undefined;
   floor: number | undefined;
   aim: number | undefined;
-  /** What of floor and aim is reached. */
-  verdict: 'aim' | 'floor' | 'missed' | 'stated';
+  /** What of floor and aim is reached; `void` where what was measured cannot be. */
+  verdict: 'aim' | 'floor' | 'missed' | 'stated' | 'void';
 }
 
 /** The median of what all rounds measured, and the ratio of the medians. */
@@ -55,6 +55,7 @@ function medianOf(results: Results, contender: string, value: string): number {
 }
 
 function verdictOf({ floor, aim }: Row, ratio: number | undefined): TableRow['verdict'] {
+  if (ratio !== undefined && !(ratio > 0 && ratio < Infinity)) return 'void';
   if (ratio === undefined || floor === undefined || aim === undefined) return 'stated';
   const reaches = (bound: number) => (floor < aim ? ratio >= bound : ratio <= bound);
   if (reaches(aim)) return 'aim';
