@@ -241,19 +241,26 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   }
 
   #sendFrames(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length;) {
+      const end = at + bytes.readUInt32BE(at);
+      this.#sendFrame(at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end));
+      at = end;
+    }
+  }
+
+  #sendFrame(bytes: Buffer): void {
     if (this.#transfer.read(bytes)) {
       this.#sendTransfer(bytes);
       return;
     }
-    for (let at = 0; at < bytes.length; at += this.#outgoing.size) {
-      this.#outgoing.read(bytes, at, bytes.readUInt32BE(at));
-      this.#trace?.('out', traced(this.#outgoing));
-      const whole = at === 0 && this.#outgoing.size === bytes.length;
-      this.#send(
-        this.#conversation.sent(this.#outgoing) ??
-          (whole ? bytes : bytes.subarray(at, at + this.#outgoing.size)),
-      );
+    const frame = this.#outgoing;
+    frame.read(bytes, 0, bytes.length);
+    if (frame.performative === 'transfer' && frame.payloadAt === frame.end) {
+      // Written otherwise than `SentTransfer` reads: its payload would be left behind.
+      throw new AgentError('bug', 'a transfer would leave without its payload');
     }
+    this.#trace?.('out', traced(frame));
+    this.#send(this.#conversation.sent(frame) ?? bytes);
   }
 
   #sendTransfer(bytes: Buffer): void {

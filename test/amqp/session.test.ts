@@ -61,7 +61,7 @@ describe('opening', () => {
       code: 'refused',
       retry: 'late',
       message: expect.stringMatching(/the hub refused the token \(status 401\)/) as string,
-      hint: expect.stringContaining('clock') as string,
+      hint: expect.stringContaining('the key is wrong') as string,
     });
   });
 
