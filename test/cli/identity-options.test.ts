@@ -109,7 +109,7 @@ test('"-" reads one line of standard input and leaves the rest to the command', 
 });
 
 function hubOf(said: Partial<HubConfig>): HubConfig {
-  return { ...parseConfig('', '/etc/agent.toml').hub, ...said };
+  return { ...parseConfig('[log]\nlevel = "info"\n', '/etc/agent.toml').hub, ...said };
 }
 
 test('what the configuration says comes after the environment', async () => {
