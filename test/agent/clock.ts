@@ -25,12 +25,17 @@ export class SteppedClock implements Clock {
   sleep = async (ms: number, signal?: AbortSignal): Promise<void> => {
     signal?.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
-      const sleeper = { until: this.#elapsedMs + ms, wake: resolve };
-      this.#sleepers.add(sleeper);
-      signal?.addEventListener('abort', () => {
+      const onAbort = () => {
         this.#sleepers.delete(sleeper);
-        reject(signal.reason as Error);
-      });
+        reject(signal?.reason as Error);
+      };
+      const wake = () => {
+        signal?.removeEventListener('abort', onAbort);
+        resolve();
+      };
+      const sleeper = { until: this.#elapsedMs + ms, wake };
+      this.#sleepers.add(sleeper);
+      signal?.addEventListener('abort', onAbort);
     });
   };
 
