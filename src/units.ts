@@ -26,6 +26,11 @@ export function formatDuration(ms: number): string {
   return parts.join('') || '0s';
 }
 
+/** A measured or remaining time for people: `45 s`, `0.3 s`, `0.05 s`; what a clock is late by does not show. */
+export function formatSeconds(ms: number): string {
+  return `${ms < 100 ? Math.round(ms) / 1000 : Math.round(ms / 100) / 10} s`;
+}
+
 const unitBytes: Record<string, number> = {
   '': 1,
   b: 1,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { formatDuration, parseDuration, parseSize, parseTime } from '../src/units.js';
+import { formatDuration, formatSeconds, parseDuration, parseSize, parseTime } from '../src/units.js';
 
 test.each([
   ['500ms', 500],
@@ -29,6 +29,16 @@ test.each(['', 's', '30 s', '-5s', '5M', '30m1h', '1h1h', 'P', 'PT', 'P1M', '1e3
 
 test('a bare number is asked for its unit', () => {
   expect(() => parseDuration('30')).toThrow('a duration needs a unit: write 30s or 30ms');
+});
+
+test('a time for people does not show what a clock is late by', () => {
+  expect([45_003, 44_997, 298, 52, 0].map(formatSeconds)).toEqual([
+    '45 s',
+    '45 s',
+    '0.3 s',
+    '0.052 s',
+    '0 s',
+  ]);
 });
 
 test('what formatDuration writes parseDuration reads back', () => {

@@ -1,3 +1,4 @@
+import { formatSeconds } from '../units.js';
 import type { Answer } from './handler.js';
 
 /**
@@ -33,7 +34,7 @@ export function answerTo(
     case 'signal':
       return { outcome: 'release', status: 500, decidedBy: 'fault', reason: `killed by ${ending.signal}` };
     case 'timeout': {
-      const said = `no end after ${ending.afterMs / 1000} s`;
+      const said = `no end after ${formatSeconds(ending.afterMs)}`;
       return onTimeout === 'reject'
         ? { outcome: 'reject', status: 504, decidedBy: 'handler', reason: said }
         : { outcome: 'release', status: 504, decidedBy: 'fault', reason: said };

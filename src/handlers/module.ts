@@ -5,6 +5,7 @@ import { systemClock, type Clock } from '../clock.js';
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
 import { importFile } from '../import-file.js';
 import { anyOf } from '../signals.js';
+import { formatSeconds } from '../units.js';
 import {
   BadMessage,
   type CommandCall,
@@ -157,7 +158,12 @@ const stopped: Answer = {
 };
 
 function timedOut(afterMs: number): Answer {
-  return { outcome: 'release', status: 504, decidedBy: 'fault', reason: `no end after ${afterMs / 1000} s` };
+  return {
+    outcome: 'release',
+    status: 504,
+    decidedBy: 'fault',
+    reason: `no end after ${formatSeconds(afterMs)}`,
+  };
 }
 
 async function answerOf(

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { systemClock, type Clock } from '../clock.js';
 import type { Log } from '../log.js';
 import { anyOf } from '../signals.js';
+import { formatSeconds } from '../units.js';
 import type { EventKind, HandlerEvent } from './contract.js';
 import { inheritedVariables } from './environment.js';
 import {
@@ -205,7 +206,7 @@ class StreamSession {
       // It neither answered nor took the cancelling for an answer: what comes after would hang behind this.
       this.#log.warn('it does not answer and is started anew', { id });
       this.#process.signal('SIGKILL');
-      return fault(`no answer after ${Math.round(run.timeoutMs) / 1000} s`, 504);
+      return fault(`no answer after ${formatSeconds(run.timeoutMs)}`, 504);
     } finally {
       over.abort();
       this.#open.delete(id);

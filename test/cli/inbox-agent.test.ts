@@ -28,7 +28,7 @@ settle = "inbox"
 `,
   });
   await it.folder.script('fails', 'cat >/dev/null; [ -e mended ] || { echo "not yet" >&2; exit 65; }');
-  await it.folder.script('lasts', 'cat >/dev/null; while [ ! -e over ]; do sleep 0.05; done');
+  await it.folder.script('lasts', 'cat >/dev/null; while [ ! -e over ] && [ -e lasts ]; do sleep 0.05; done');
   for (const [messageId, name] of [
     ['a', 'fails'],
     ['b', 'lasts'],
