@@ -1,6 +1,11 @@
 #!/usr/bin/env -S node --use-openssl-ca
 'use strict';
 const { join } = require('node:path');
-const { runBundle } = require('./bundle.js');
 
-runBundle(join(__dirname, '../dist/cli/iothub-device.cjs')).main('iothub-device');
+// The one answer that needs nothing else, and that scripts ask for again and again.
+if (process.argv.length === 3 && ['-V', '--version'].includes(process.argv[2])) {
+  process.stdout.write(`${require('../package.json').version}\n`);
+} else {
+  const { runBundle } = require('./bundle.js');
+  runBundle(join(__dirname, '../dist/cli/iothub-device.cjs')).main('iothub-device');
+}

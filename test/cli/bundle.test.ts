@@ -11,9 +11,9 @@ const root = join(import.meta.dirname, '../..');
 test('a code cache that is missing, damaged or of another Node.js is not missed', async () => {
   await using it = await installation();
   await expect(stat(it.cache)).rejects.toThrow('ENOENT');
-  expect(await it.run('bin/iothub-device.js', '--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
+  expect(await it.run('bin/iothub-device.js', 'sas', '--help')).toContain('Usage: iothub-device sas');
   await writeFile(it.cache, 'nonsense');
-  expect(await it.run('bin/iothub-device.js', '--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
+  expect(await it.run('bin/iothub-device.js', 'sas', '--help')).toContain('Usage: iothub-device sas');
 });
 
 test('the code cache is made by a send, and changed by nothing else', async () => {
