@@ -18,7 +18,8 @@ const telemetry = fc.record({
   component: maybe(text),
   outputName: maybe(text),
   properties: fc.dictionary(
-    text.filter((name) => !name.startsWith('iothub-')),
+    // rhea makes a plain object of the map that it reads, and loses `__proto__` on the way.
+    text.filter((name) => !name.startsWith('iothub-') && name !== '__proto__'),
     fc.string({ unit: 'grapheme' }),
     { noNullPrototype: true },
   ),
@@ -32,6 +33,12 @@ test('telemetry that was encoded is read as it was', () => {
     }),
     { numRuns: 300 },
   );
+});
+
+test('a property called __proto__ leaves like any other', () => {
+  const properties = Object.fromEntries([['__proto__', 'x']]);
+  const encoded = encodeTelemetry({ messageId: 'm', properties, body: Buffer.from('b') }, 'to');
+  expect(encoded.includes(Buffer.from('\xa1\x09__proto__\xa1\x01x', 'latin1'))).toBe(true);
 });
 
 test('what is no message is a data error', () => {
