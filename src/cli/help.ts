@@ -23,6 +23,13 @@ export class Subcommand extends Command {
     this.exitOverride();
   }
 
+  /** One of its subcommands, made here: `cert` has `cert verify`. */
+  verb(name: string, description: string): Subcommand {
+    const command = new Subcommand(name).description(description);
+    this.addCommand(command);
+    return command;
+  }
+
   /** Command lines to copy, with a `# comment` where it helps. */
   examples(...lines: readonly string[]): this {
     this.exampleLines = lines;

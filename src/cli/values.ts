@@ -37,6 +37,11 @@ export function countUp(_: string, soFar: number | undefined): number {
   return (soFar ?? 0) + 1;
 }
 
+/** Any text, repeatable, collected in the order given. */
+export function collect(text: string, soFar: readonly string[] = []): string[] {
+  return [...soFar, text];
+}
+
 /** `NAME=VALUE`, repeatable, collected in a record without a prototype: `__proto__` is a name like any other. */
 export function property(text: string, soFar: Record<string, string> | undefined): Record<string, string> {
   const equals = text.indexOf('=');

@@ -50,7 +50,7 @@ export function certCommand(io: Io): Subcommand {
 }
 
 function addShow(io: Io, cert: Subcommand): void {
-  const command = verb(cert, 'show', 'Print what stands in a certificate, and in those behind it.');
+  const command = cert.verb('show', 'Print what stands in a certificate, and in those behind it.');
   addFile(command);
   addOutputOptions(command, 'device').action(async (file: string | undefined, flags: ShowFlags) => {
     const { showCertificates } = await import('./cert/show.js');
@@ -59,11 +59,11 @@ function addShow(io: Io, cert: Subcommand): void {
 }
 
 function addRequest(io: Io, cert: Subcommand): void {
-  verb(
-    cert,
-    'csr',
-    'Print a signing request for this device. Its key is made when the file is not there yet, and never leaves it.',
-  )
+  cert
+    .verb(
+      'csr',
+      'Print a signing request for this device. Its key is made when the file is not there yet, and never leaves it.',
+    )
     .argument('<device>', 'device id, or DEVICE/MODULE')
     .requiredOption('--key <file>', 'PEM file of the key (mode 0600)')
     .option('--key-passphrase-file <file>', 'file with the passphrase of the key')
@@ -83,11 +83,9 @@ function addRequest(io: Io, cert: Subcommand): void {
 }
 
 function addExpires(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'expires',
-    'Say when a certificate ends, and exit by how near that is; for timers.',
-  ).option('--warn <dur>', 'how near is near', duration, 30 * 86_400_000);
+  const command = cert
+    .verb('expires', 'Say when a certificate ends, and exit by how near that is; for timers.')
+    .option('--warn <dur>', 'how near is near', duration, 30 * 86_400_000);
   addFile(command);
   addOutputOptions(command, 'device').action(async (file: string | undefined, flags: ExpiresFlags) => {
     const { tellExpiry } = await import('./cert/expires.js');
@@ -99,10 +97,4 @@ function addFile(command: Subcommand): void {
   command
     .argument('[file]', 'PEM file of the certificate')
     .addOption(new Option('--cert <file>', 'the same').env(variable('device', 'CERT')));
-}
-
-function verb(parent: Subcommand, name: string, description: string): Subcommand {
-  const command = new Subcommand(name).description(description);
-  parent.addCommand(command);
-  return command;
 }

@@ -58,7 +58,8 @@ export function twinCommand(io: Io): Subcommand {
 }
 
 function addGet(io: Io, twin: Subcommand): void {
-  const get = verb(twin, 'get', 'Print the twin, or one property of it.')
+  const get = twin
+    .verb('get', 'Print the twin, or one property of it.')
     .summary('print the twin')
     .option(
       '--path <path>',
@@ -73,11 +74,8 @@ function addGet(io: Io, twin: Subcommand): void {
 }
 
 function addReport(io: Io, twin: Subcommand): void {
-  const report = verb(
-    twin,
-    'report',
-    'Merge a patch into the reported properties: null deletes, objects merge.',
-  )
+  const report = twin
+    .verb('report', 'Merge a patch into the reported properties: null deletes, objects merge.')
     .summary('report properties')
     .argument('[patch...]', 'a JSON object, or NAME=JSON, NAME.NAME=JSON …')
     .option('--file <file>', 'the patch is in this file; "-" is standard input')
@@ -96,11 +94,11 @@ function addReport(io: Io, twin: Subcommand): void {
 }
 
 function addWatch(io: Io, twin: Subcommand): void {
-  const watch = verb(
-    twin,
-    'watch',
-    'Print the desired properties, and each change of them as it comes: one line for each property.',
-  )
+  const watch = twin
+    .verb(
+      'watch',
+      'Print the desired properties, and each change of them as it comes: one line for each property.',
+    )
     .summary('follow the desired properties')
     .argument('[args...]', 'arguments of the program that --exec names')
     .option('--path <path>', 'only this property, as fan.speed; * and ? stand for any text and character')
@@ -115,12 +113,6 @@ function addWatch(io: Io, twin: Subcommand): void {
     const { watchTwin } = await import('./twin-watch.js');
     await watchTwin(io, await openHub(io, flags), flags, args);
   });
-}
-
-function verb(twin: Subcommand, name: string, description: string): Subcommand {
-  const command = new Subcommand(name).description(description);
-  twin.addCommand(command);
-  return command;
 }
 
 function addHubOptions(command: Subcommand): void {

@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
 import { addOutputOptions, type OutputFlags } from '../output.js';
-import { count, duration, time } from '../values.js';
+import { collect, count, duration, time } from '../values.js';
 
 /** What each command that issues a certificate has. */
 export interface IssueFlags extends OutputFlags {
@@ -82,7 +82,8 @@ export function certCommand(io: Io): Subcommand {
 }
 
 function addAuthority(io: Io, cert: Subcommand): void {
-  const command = verb(cert, 'ca', 'Make a root authority: ca.pem for the hub to know, ca.key to sign with.')
+  const command = cert
+    .verb('ca', 'Make a root authority: ca.pem for the hub to know, ca.key to sign with.')
     .requiredOption('--name <name>', 'its common name')
     .option('--path-length <n>', 'so many authorities may stand below it at most', count(0));
   addIssueOptions(command, { days: 3650, hasIssuer: false }).action(async (flags: IssueFlags) => {
@@ -92,11 +93,11 @@ function addAuthority(io: Io, cert: Subcommand): void {
 }
 
 function addIntermediate(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'intermediate',
-    'Make an authority that another one has signed: intermediate.pem and intermediate.key.',
-  )
+  const command = cert
+    .verb(
+      'intermediate',
+      'Make an authority that another one has signed: intermediate.pem and intermediate.key.',
+    )
     .requiredOption('--name <name>', 'its common name')
     .addOption(
       new Option('--path-length <n>', 'so many authorities may stand below it at most')
@@ -110,12 +111,12 @@ function addIntermediate(io: Io, cert: Subcommand): void {
 }
 
 function addDevice(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'device',
-    'Issue a certificate for a device, with its id as the common name: ID.pem with all that leads to the root, and ' +
-      'ID.key.',
-  )
+  const command = cert
+    .verb(
+      'device',
+      'Issue a certificate for a device, with its id as the common name: ID.pem with all that leads to the root, and ' +
+        'ID.key.',
+    )
     .argument('<device>', 'device id')
     .option('--module <id>', 'for this module of the device')
     .addOption(
@@ -137,11 +138,11 @@ function addDevice(io: Io, cert: Subcommand): void {
 }
 
 function addServer(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'server',
-    'Issue a certificate for a server, such as a gateway or a broker: HOST.pem with all that leads to the root, and HOST.key.',
-  )
+  const command = cert
+    .verb(
+      'server',
+      'Issue a certificate for a server, such as a gateway or a broker: HOST.pem with all that leads to the root, and HOST.key.',
+    )
     .argument('<host>', 'its name, which is its first subject alternative name too')
     .option(
       '--san <names>',
@@ -192,11 +193,11 @@ function addFileOptions(command: Subcommand): Subcommand {
 }
 
 function addBundle(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'bundle',
-    'Put a certificate with its chain and its key into one file: NAME.bundle.pem or NAME.pfx; or as DER into two.',
-  )
+  const command = cert
+    .verb(
+      'bundle',
+      'Put a certificate with its chain and its key into one file: NAME.bundle.pem or NAME.pfx; or as DER into two.',
+    )
     .argument('<name>', 'of the files: NAME.pem and NAME.key')
     .addOption(
       new Option('--format <format>', 'pfx is PKCS#12, as Windows, .NET and Java import it')
@@ -215,11 +216,11 @@ function addBundle(io: Io, cert: Subcommand): void {
 }
 
 function addVerify(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'verify',
-    'Look at a PEM file as the other side of a connection will, and say what is wrong with it, with the line.',
-  )
+  const command = cert
+    .verb(
+      'verify',
+      'Look at a PEM file as the other side of a connection will, and say what is wrong with it, with the line.',
+    )
     .argument('<file>', 'certificate with its chain; a key in it is looked at too')
     .option('--ca <file>', 'authorities that the other side knows; as often as needed', collect)
     .option('--key <file>', 'the key that should belong to it')
@@ -236,11 +237,8 @@ function addVerify(io: Io, cert: Subcommand): void {
 }
 
 function addThumbprint(io: Io, cert: Subcommand): void {
-  const command = verb(
-    cert,
-    'thumbprint',
-    'Print the thumbprints of a certificate, as the hub registers them.',
-  )
+  const command = cert
+    .verb('thumbprint', 'Print the thumbprints of a certificate, as the hub registers them.')
     .argument('<file>', 'PEM file; its first certificate counts')
     .option('--sha1', 'this one alone')
     .addOption(new Option('--sha256', 'this one alone').conflicts('sha1'));
@@ -250,16 +248,6 @@ function addThumbprint(io: Io, cert: Subcommand): void {
   });
 }
 
-function verb(parent: Subcommand, name: string, description: string): Subcommand {
-  const command = new Subcommand(name).description(description);
-  parent.addCommand(command);
-  return command;
-}
-
 function list(text: string): string[] {
   return text.split(',').map((name) => name.trim().replace(/^(?:DNS|IP):/i, ''));
-}
-
-function collect(text: string, soFar: readonly string[] = []): string[] {
-  return [...soFar, text];
 }

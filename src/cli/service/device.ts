@@ -2,7 +2,7 @@ import { Option } from 'commander';
 
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
-import { count } from '../values.js';
+import { collect, count } from '../values.js';
 import { addRestOptions, withRest, type RestFlags } from './rest-options.js';
 
 export interface DeviceFlags extends RestFlags {
@@ -55,10 +55,9 @@ export function deviceCommand(io: Io): Subcommand {
 }
 
 function addAdd(io: Io, device: Subcommand): void {
-  const add = verb(device, 'add', 'Register a device, or with --module a module of one.').argument(
-    '<device>',
-    'device id',
-  );
+  const add = device
+    .verb('add', 'Register a device, or with --module a module of one.')
+    .argument('<device>', 'device id');
   addAuthentication(add);
   add.option('--disable', 'it may not connect yet').option('--edge', 'it is a gateway (IoT Edge)');
   addRestOptions(add).action(async (deviceId: string, flags: DeviceChangeFlags) => {
@@ -68,7 +67,8 @@ function addAdd(io: Io, device: Subcommand): void {
 }
 
 function addList(io: Io, device: Subcommand): void {
-  const list = verb(device, 'list', 'List the devices, one on each line.')
+  const list = device
+    .verb('list', 'List the devices, one on each line.')
     .argument('[pattern]', 'those whose id matches; with * and ?')
     .option('--where <condition>', 'of the query language of IoT Hub, over their twins')
     .option('--top <n>', 'so many at most', count(1));
@@ -79,7 +79,8 @@ function addList(io: Io, device: Subcommand): void {
 }
 
 function addShow(io: Io, device: Subcommand): void {
-  const show = verb(device, 'show', 'Print what the registry has of a device.')
+  const show = device
+    .verb('show', 'Print what the registry has of a device.')
     .examples('iothub-service device show dev1', 'iothub-service device show dev1 --keys')
     .argument('<device>', 'device id')
     .option('--module <id>', 'a module of the device')
@@ -91,10 +92,9 @@ function addShow(io: Io, device: Subcommand): void {
 }
 
 function addSet(io: Io, device: Subcommand): void {
-  const set = verb(device, 'set', 'Change a device: whether it may connect, and with what.').argument(
-    '<device>',
-    'device id',
-  );
+  const set = device
+    .verb('set', 'Change a device: whether it may connect, and with what.')
+    .argument('<device>', 'device id');
   addAuthentication(set);
   set
     .addOption(new Option('--enable', 'it may connect').conflicts('disable'))
@@ -107,7 +107,8 @@ function addSet(io: Io, device: Subcommand): void {
 }
 
 function addRemove(io: Io, device: Subcommand): void {
-  const remove = verb(device, 'rm', 'Remove devices, with their modules, twins and waiting commands.')
+  const remove = device
+    .verb('rm', 'Remove devices, with their modules, twins and waiting commands.')
     .argument('<device...>', 'device ids')
     .option('--module <id>', 'only this module of the device');
   addRestOptions(remove).action(async (deviceIds: string[], flags: DeviceFlags) => {
@@ -117,11 +118,8 @@ function addRemove(io: Io, device: Subcommand): void {
 }
 
 function addConnectionString(io: Io, device: Subcommand): void {
-  const command = verb(
-    device,
-    'connection-string',
-    'Print the connection string of a device. Whoever has it is the device.',
-  )
+  const command = device
+    .verb('connection-string', 'Print the connection string of a device. Whoever has it is the device.')
     .argument('<device>', 'device id')
     .option('--module <id>', 'a module of the device')
     .option('--secondary', 'with the secondary key')
@@ -154,14 +152,4 @@ function addAuthentication(command: Subcommand): void {
       ),
     )
     .addOption(authentication(new Option('--new-keys', 'new symmetric keys, made by the hub')));
-}
-
-function verb(parent: Subcommand, name: string, description: string): Subcommand {
-  const command = new Subcommand(name).description(description);
-  parent.addCommand(command);
-  return command;
-}
-
-function collect(text: string, soFar: readonly string[] = []): string[] {
-  return [...soFar, text];
 }

@@ -1,5 +1,6 @@
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
+import { collect } from '../values.js';
 import { addRestOptions, withRest, type RestFlags } from './rest-options.js';
 
 export interface TwinGetFlags extends RestFlags {
@@ -46,7 +47,8 @@ export function serviceTwinCommand(io: Io): Subcommand {
 }
 
 function addGet(io: Io, twin: Subcommand): void {
-  const get = verb(twin, 'get', 'Print the twin, or one part of it.')
+  const get = twin
+    .verb('get', 'Print the twin, or one part of it.')
     .argument('<device>', 'device id')
     .option('--module <id>', 'a module of the device')
     .option(
@@ -66,7 +68,8 @@ function addChange(
   twin: Subcommand,
   { name, part, description }: { name: string; part: 'desired' | 'tags'; description: string },
 ): void {
-  const change = verb(twin, name, description)
+  const change = twin
+    .verb(name, description)
     .argument('<device>', 'device id')
     .argument('[patch...]', 'a JSON object, or NAME=JSON, NAME.NAME=JSON …')
     .option('--module <id>', 'a module of the device')
@@ -80,14 +83,4 @@ function addChange(
       await changeTwin(io, rest, { id: { deviceId, moduleId: flags.module }, part, words, flags }, signal);
     });
   });
-}
-
-function verb(parent: Subcommand, name: string, description: string): Subcommand {
-  const command = new Subcommand(name).description(description);
-  parent.addCommand(command);
-  return command;
-}
-
-function collect(text: string, soFar: readonly string[] = []): string[] {
-  return [...soFar, text];
 }
