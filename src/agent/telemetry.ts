@@ -55,7 +55,7 @@ export interface PumpOptions {
   onAccepted?: () => void;
 }
 
-/** A batch is one frame: it can go round rhea then, and more in a transfer saves nothing more. The hub takes 256 KB. */
+/** A batch is one frame; more in a transfer saves nothing more. The hub takes 256 KB. */
 const batchMessages = 200;
 /** Transfers that may be unanswered: rhea has room for 2 048, the guard lets 1 024 be answered at once. */
 const mostTransfers = 1_000;

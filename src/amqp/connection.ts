@@ -48,8 +48,8 @@ const defaultSilenceMs = 25_000;
 /** How long a peer may take to answer our close. */
 const closeGraceMs = 1_000;
 
-/** Payloads can go round rhea, and whether the socket is full can be seen. */
-export type Outlet = Pick<GuardedSocket, 'cargo' | 'congested' | 'drained'>;
+/** The way past rhea for deliveries; whether the socket is full can be seen. */
+export type Outlet = Pick<GuardedSocket, 'sendingLink' | 'congested' | 'drained'>;
 
 /** One AMQP connection, from TLS handshake to close; a reconnect is a new object. */
 export interface AmqpConnection extends AsyncDisposable {

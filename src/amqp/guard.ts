@@ -2,16 +2,15 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { PeerCertificate } from 'node:tls';
 import { AgentError, errorText } from '../errors.js';
-import { Cargo, type Payload } from './guard/cargo.js';
 import { Conversation } from './guard/conversation.js';
 import { describeFrame, type FrameFields } from './guard/describe.js';
 import { Frame } from './guard/frame.js';
 import { layerOfHeader } from './guard/header.js';
 import { Intake } from './guard/intake.js';
 import type { PerformativeName } from './guard/performatives.js';
-import { Slabs } from './guard/slabs.js';
-import { SentTransfer } from './guard/transfer.js';
+import { SentDeliveries, type SendingLink } from './guard/sent-deliveries.js';
 import { Violation, Walker } from './guard/values.js';
+import { WriteBuffer } from './guard/write-buffer.js';
 
 export { unreadableReason } from './guard/message.js';
 
@@ -80,17 +79,11 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   readonly #conversation: Conversation;
   readonly #intake: Intake;
   readonly #outgoing: Frame;
-  readonly #transfer = new SentTransfer();
-  /** Payloads that rhea does not get to see. */
-  readonly cargo = new Cargo();
   readonly #trace: GuardOptions['trace'];
   readonly #onBytes: GuardOptions['onBytes'];
   /** `ended`: rhea says no more, but hears. `over`: nothing passes any more. */
   #state: 'open' | 'ended' | 'over' = 'open';
-  readonly #slabs = new Slabs();
-  /** What rhea wrote in this turn, and what goes with it. */
-  #unsent: (Buffer | Payload)[] = [];
-  #unsentBytes = 0;
+  readonly #unsent: WriteBuffer;
 
   constructor(socket: GuardableSocket, options: GuardOptions) {
     super();
@@ -98,8 +91,14 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     this.#socket = socket;
     this.#trace = options.trace;
     this.#onBytes = options.onBytes;
-    this.#conversation = new Conversation(options, walker);
     this.#outgoing = new Frame(walker);
+    this.#unsent = new WriteBuffer((bytes, taken) => socket.write(bytes, taken));
+    const trace = options.trace === undefined ? undefined : this.#traceSent;
+    this.#conversation = new Conversation(
+      options,
+      walker,
+      (channel) => new SentDeliveries(channel, this.#unsent, trace),
+    );
     this.#intake = new Intake({
       conversation: this.#conversation,
       frame: new Frame(walker),
@@ -118,6 +117,13 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     socket.on('close', () => {
       this.emit('close');
     });
+  }
+
+  /** The link of this name that rhea attached to send on, for who sends beside rhea: see `SentDeliveries`. */
+  sendingLink(name: string): { link: SendingLink; deliveries: SentDeliveries } {
+    const found = this.#conversation.sendingLink(name);
+    if (found === undefined) throw new AgentError('bug', `there is no link ${name} to send on`);
+    return found;
   }
 
   /** Whether the socket has more than it can send at once. */
@@ -163,21 +169,21 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     if (layer === undefined) this.#sendFrames(bytes);
     else {
       this.#conversation.ownLayer = layer;
-      this.#send(bytes);
+      this.#unsent.copy(bytes);
     }
     return !this.#socket.writableNeedDrain;
   }
 
   end(): void {
     if (this.#state !== 'open') return;
-    this.#flush();
+    this.#unsent.flush();
     this.#state = 'ended';
     this.#socket.end();
   }
 
   destroy(error?: Error): void {
     this.#state = 'over';
-    this.#unsent = [];
+    this.#unsent.drop();
     this.#socket.destroy(error);
   }
 
@@ -249,69 +255,20 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   }
 
   #sendFrame(bytes: Buffer): void {
-    if (this.#transfer.read(bytes)) {
-      this.#sendTransfer(bytes);
-      return;
-    }
     const frame = this.#outgoing;
     frame.read(bytes, 0, bytes.length);
-    if (frame.performative === 'transfer' && frame.payloadAt === frame.end) {
-      // Written otherwise than `SentTransfer` reads: its payload would be left behind.
-      throw new AgentError('bug', 'a transfer would leave without its payload');
-    }
     this.#trace?.('out', traced(frame));
-    this.#send(this.#conversation.sent(frame) ?? bytes);
+    this.#unsent.copy(this.#conversation.sent(frame) ?? bytes);
   }
 
-  #sendTransfer(bytes: Buffer): void {
-    this.#conversation.sentTransfer(this.#transfer);
-    const payload = this.cargo.unload(bytes, this.#transfer.tagAt);
-    if (payload !== undefined) bytes.writeUInt32BE(bytes.length + payload.length, 0);
-    if (this.#trace !== undefined) {
-      const whole = Buffer.concat([bytes], bytes.length + (payload?.length ?? 0));
-      payload?.copyTo(whole, bytes.length);
-      this.#outgoing.read(whole, 0, whole.length);
-      this.#trace('out', traced(this.#outgoing));
-    }
-    this.#send(bytes);
-    if (payload !== undefined) this.#send(payload);
-  }
-
-  #send(bytes: Buffer | Payload): void {
-    if (this.#unsentBytes === 0) process.nextTick(this.#flush);
-    this.#unsent.push(bytes);
-    this.#unsentBytes += bytes.length;
-    if (this.#unsentBytes >= mostAtOnce) this.#flush();
-  }
-
-  /** TLS makes a record, and the kernel a packet, of each write: so all of a turn is one. */
-  readonly #flush = (): void => {
-    const unsent = this.#unsent;
-    const [first] = unsent;
-    if (first === undefined) return;
-    const length = this.#unsentBytes;
-    this.#unsent = [];
-    this.#unsentBytes = 0;
-    if (unsent.length === 1 && Buffer.isBuffer(first)) {
-      this.#socket.write(first);
-      return;
-    }
-    const slab = this.#slabs.take(length);
-    let at = 0;
-    for (const part of unsent) {
-      if (Buffer.isBuffer(part)) part.copy(slab, at);
-      else part.copyTo(slab, at);
-      at += part.length;
-    }
-    this.#socket.write(slab.subarray(0, length), () => {
-      this.#slabs.give(slab);
-    });
+  /** A frame that did not come from rhea has been written. */
+  readonly #traceSent = (at: number, length: number): void => {
+    this.#outgoing.read(this.#unsent.bytes, at, length);
+    this.#trace?.('out', traced(this.#outgoing));
   };
 }
 
 const defaultMaxDepth = 32;
-/** Joining more than this costs more than it saves. */
-const mostAtOnce = 64 * 1024;
 
 function traced(frame: Frame): TracedFrame {
   const { performative, channel, size: bytes } = frame;

@@ -116,7 +116,7 @@ class TelemetryAttach {
     const size = asCount(sender.max_message_size);
     // 0 means that there is no limit (AMQP 1.0 transport, 2.7.3).
     this.maxMessageBytes = size === 0 ? undefined : size;
-    this.#link = new SenderLink(sender, scope);
+    this.#link = new SenderLink(sender.name, scope);
   }
 
   /** Resolves with how many messages the hub would take now, as soon as that is any. */

@@ -3,7 +3,7 @@ import '../no-debug.js';
 import rhea, { type Delivery, type Message } from 'rhea';
 
 import { AgentError, errorText } from '../errors.js';
-import type { Payload } from './guard/cargo.js';
+import type { Payload } from './guard/sent-deliveries.js';
 import type { Command, DeviceId, MessageFields, Properties, TelemetryMessage } from '../model.js';
 
 /**

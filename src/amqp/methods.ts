@@ -46,7 +46,7 @@ export class MethodLink {
     this.#identity = identity;
     this.#log = log;
     this.#answerWithinMs = answerWithinMs;
-    this.#answers = new SenderLink(channel.sender, channel.scope);
+    this.#answers = new SenderLink(channel.sender.name, channel.scope);
     channel.receiver.on('message', ({ message }: EventContext) => {
       if (message !== undefined) this.#receive(message);
     });

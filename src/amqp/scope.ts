@@ -2,7 +2,7 @@ import type { EventContext, Session } from 'rhea';
 
 import { AgentError } from '../errors.js';
 import { anyOf } from '../signals.js';
-import type { AmqpConnection } from './connection.js';
+import type { AmqpConnection, Outlet } from './connection.js';
 import { amqpError, fromCondition } from './errors.js';
 import { untilEvent } from './events.js';
 
@@ -40,6 +40,11 @@ export class SessionScope {
         this.fail(explain(event, context));
       });
     }
+  }
+
+  /** The way out, for who sends on a link of the session. */
+  get outlet(): Outlet {
+    return this.#connection.outlet;
   }
 
   /** Ends the session and all its links, because of this. */

@@ -161,7 +161,7 @@ async function attachLinks(base: Base, signal: AbortSignal): Promise<HubSession>
     ]);
     return new OpenHubSession(base, {
       scope,
-      telemetry: telemetry && new SenderLink(telemetry, scope, connection.outlet),
+      telemetry: telemetry && new SenderLink(telemetry.name, scope),
       commands: commands && new CommandLink(commands, scope, identity, log),
     });
   } catch (error) {

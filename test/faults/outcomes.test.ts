@@ -8,6 +8,7 @@ import rhea, { type Delivery, type EventContext } from 'rhea';
 import { expect, onTestFinished, test } from 'vitest';
 
 import { SenderLink } from '../../src/amqp/sender-link.js';
+import { startClient } from '../amqp/guard-peer.js';
 import { never } from '../amqp/hub.js';
 
 /** The state of a delivery that was accepted; rhea's typings do not have it. */
@@ -25,14 +26,13 @@ async function linkTo(answer: (delivery: Delivery) => void) {
   const server = container.listen({ port: 0, host: '127.0.0.1' });
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
-  const connection = rhea.create_container().connect({ host: '127.0.0.1', port, reconnect: false });
+  const { sender, guarded, connection } = startClient(port);
   onTestFinished(() => {
     connection.close();
     server.close();
   });
-  const sender = connection.open_sender({ target: 'events', autosettle: false });
-  const link = new SenderLink(sender, { over: never, fail: () => undefined });
   await once(sender, 'sendable');
+  const link = new SenderLink(sender.name, { over: never, fail: () => undefined, outlet: guarded });
   return { link, settledByUs };
 }
 

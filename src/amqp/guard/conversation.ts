@@ -1,7 +1,7 @@
 import type { Frame } from './frame.js';
 import { fieldOf, type Layer } from './performatives.js';
+import type { SentDeliveries, SendingLink } from './sent-deliveries.js';
 import { Session, type SessionLimits, type Verdict } from './session.js';
-import type { SentTransfer } from './transfer.js';
 import { Violation, type Walker } from './values.js';
 
 /**
@@ -10,8 +10,11 @@ import { Violation, type Walker } from './values.js';
  * bounded by what we opened.
  */
 export class Conversation {
-  readonly #limits: SessionLimits;
+  readonly #limits: SessionLimits & { maxFrameBytes: number };
   readonly #walker: Walker;
+  readonly #deliveriesOn: (channel: number) => SentDeliveries;
+  /** The largest frame that both sides take. */
+  #frameBytes: number;
   /** Our sessions by our channel, and those that the peer answered by its own. */
   readonly #byOwnChannel = new Map<number, Session>();
   readonly #byChannel = new Map<number, Session>();
@@ -24,23 +27,36 @@ export class Conversation {
   /** What comes next from the peer. After its last word nothing is heard any more. */
   expects: 'header' | 'frames' | 'nothing' = 'header';
 
-  constructor(limits: SessionLimits, walker: Walker) {
+  constructor(
+    limits: SessionLimits & { maxFrameBytes: number },
+    walker: Walker,
+    deliveriesOn: (channel: number) => SentDeliveries,
+  ) {
     this.#limits = limits;
+    this.#frameBytes = limits.maxFrameBytes;
     this.#walker = walker;
+    this.#deliveriesOn = deliveriesOn;
   }
 
   /** We send this frame. Returns the frame that has to leave in its place, if any. */
   sent(frame: Frame): Buffer | undefined {
     if (frame.performative === 'begin') {
-      this.#byOwnChannel.set(frame.channel, new Session(this.#limits, this.#walker));
+      this.#byOwnChannel.set(
+        frame.channel,
+        new Session(this.#limits, this.#walker, this.#deliveriesOn(frame.channel)),
+      );
       return undefined;
     }
     return this.#byOwnChannel.get(frame.channel)?.sent(frame);
   }
 
-  /** We send a transfer of this delivery. */
-  sentTransfer({ channel, deliveryId }: SentTransfer): void {
-    this.#byOwnChannel.get(channel)?.sentDelivery(deliveryId);
+  /** The link of this name that we send on, for who sends on it beside rhea; undefined when there is none. */
+  sendingLink(name: string): { link: SendingLink; deliveries: SentDeliveries } | undefined {
+    for (const session of this.#byOwnChannel.values()) {
+      const link = session.sendingLink(name);
+      if (link !== undefined) return { link, deliveries: session.deliveries };
+    }
+    return undefined;
   }
 
   /** The peer sent this header. */
@@ -61,7 +77,7 @@ export class Conversation {
       case 'begin':
         return this.#receivedBegin(frame);
       case 'end':
-        this.#session(frame);
+        this.#session(frame).deliveries.close();
         this.#byChannel.delete(frame.channel);
         return 'pass';
       case 'close':
@@ -101,6 +117,7 @@ export class Conversation {
         `it allows frames of ${frame.uint(maxFrameSize)} bytes, where ${smallestMaxFrameSize} is the least`,
       );
     }
+    if (frame.has(maxFrameSize)) this.#frameBytes = Math.min(this.#frameBytes, frame.uint(maxFrameSize));
     if (frame.has(idleTimeOut)) {
       const milliseconds = frame.uint(idleTimeOut);
       if (milliseconds > 0 && milliseconds < shortestIdleMs) {
@@ -113,12 +130,13 @@ export class Conversation {
   }
 
   #receivedBegin(frame: Frame): Verdict {
-    const { remoteChannel } = fieldOf.begin;
+    const { remoteChannel, incomingWindow } = fieldOf.begin;
     if (!frame.has(remoteChannel)) throw new Violation('it begins a session that we did not ask for');
     const session = this.#byOwnChannel.get(frame.uint(remoteChannel));
     if (session === undefined || session.answered) throw new Violation('it answers no begin of ours');
     if (this.#byChannel.has(frame.channel)) throw new Violation('the channel is in use');
     session.answered = true;
+    session.deliveries.begin(frame.uint(incomingWindow), this.#frameBytes);
     this.#byChannel.set(frame.channel, session);
     return 'pass';
   }

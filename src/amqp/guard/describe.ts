@@ -13,9 +13,14 @@ export function describeFrame(frame: Frame): FrameFields {
   const definition = composites.find((composite) => composite?.name === frame.performative);
   const fields: FrameFields = {};
   definition?.fields.forEach(({ name }, field) => {
-    if (frame.has(field)) fields[name] = new ValueReader(frame.bytes, frame.at(field)).read();
+    if (frame.has(field)) fields[name] = readValue(frame.bytes, frame.at(field));
   });
   return fields;
+}
+
+/** The value at `at`, as `describeFrame` gives those of fields: a composite says in `is` which one it is. */
+export function readValue(bytes: Buffer, at: number): unknown {
+  return new ValueReader(bytes, at).read();
 }
 
 /** Builds values, one after the other, from bytes that have been checked. */

@@ -1,6 +1,8 @@
+import { AgentError } from '../../errors.js';
 import type { Frame } from './frame.js';
 import { HeldMessage, faultOfMessage, unreadableMark } from './message.js';
 import { fieldOf } from './performatives.js';
+import type { SendingLink, SentDeliveries } from './sent-deliveries.js';
 import { Violation, type Walker } from './values.js';
 
 export interface SessionLimits {
@@ -15,6 +17,8 @@ export type Verdict = 'pass' | 'drop' | Buffer;
 
 interface Link {
   name: string;
+  /** Its own handle and what is sent on it, where we send. */
+  sending: SendingLink | undefined;
   /** The peer sends on it. */
   receives: boolean;
   /** The peer answered our attach. */
@@ -43,6 +47,8 @@ interface Delivery {
 export class Session {
   readonly #limits: SessionLimits;
   readonly #walker: Walker;
+  /** What we send beside rhea. */
+  readonly deliveries: SentDeliveries;
   /** Links that we attached and the peer has not detached, by name; those it answered by its handle; all by ours. */
   readonly #byName = new Map<string, Link>();
   readonly #byHandle = new Map<number, Link>();
@@ -55,9 +61,10 @@ export class Session {
   /** The peer answered our begin. */
   answered = false;
 
-  constructor(limits: SessionLimits, walker: Walker) {
+  constructor(limits: SessionLimits, walker: Walker, deliveries: SentDeliveries) {
     this.#limits = limits;
     this.#walker = walker;
+    this.deliveries = deliveries;
   }
 
   /** We send this frame. Returns the frame that has to leave in its place, if any. */
@@ -65,9 +72,11 @@ export class Session {
     switch (frame.performative) {
       case 'attach': {
         const { name, handle, role } = fieldOf.attach;
+        const receives = frame.flag(role);
         const link = {
           name: frame.text(name),
-          receives: frame.flag(role),
+          receives,
+          sending: receives ? undefined : sendingLink(frame.uint(handle)),
           answered: false,
           credit: 0,
           initialCount: 0,
@@ -80,26 +89,31 @@ export class Session {
         return this.#sentFlow(frame);
       case 'transfer': {
         const { deliveryId } = fieldOf.transfer;
-        if (frame.has(deliveryId)) this.sentDelivery(frame.uint(deliveryId));
+        if (this.deliveries.transfers > 0)
+          throw new AgentError('bug', 'rhea sends on a session whose deliveries go beside it');
+        if (frame.has(deliveryId)) this.#nextSent = (frame.uint(deliveryId) + 1) >>> 0;
         return undefined;
       }
       case 'disposition': {
         const { role, first, last } = fieldOf.disposition;
-        return this.#idOffset !== 0 && frame.flag(role)
-          ? shifted(frame, [first, last], this.#idOffset)
-          : undefined;
+        const by = frame.flag(role) ? this.#idOffset : 0;
+        return shifted(frame, [first, by], [last, by]);
       }
       case 'detach':
         this.#byOwnHandle.delete(frame.uint(fieldOf.detach.handle));
+        this.deliveries.close();
+        return undefined;
+      case 'end':
+        this.deliveries.close();
         return undefined;
       default:
         return undefined;
     }
   }
 
-  /** We send a transfer of this delivery. */
-  sentDelivery(id: number): void {
-    this.#nextSent = (id + 1) >>> 0;
+  /** The link of this name, if it is there and we send on it. */
+  sendingLink(name: string): SendingLink | undefined {
+    return this.#byName.get(name)?.sending;
   }
 
   /** The peer sent this frame. Throws a Violation when it may not. */
@@ -107,8 +121,12 @@ export class Session {
     switch (frame.performative) {
       case 'attach':
         return this.#receivedAttach(frame);
-      case 'flow':
-        return this.#receivedFlow(frame);
+      case 'flow': {
+        const verdict = this.#receivedFlow(frame);
+        this.deliveries.proceed();
+        for (const { sending } of this.#byOwnHandle.values()) sending?.onCredit();
+        return verdict;
+      }
       case 'transfer':
         return this.#receivedTransfer(frame);
       case 'disposition':
@@ -118,6 +136,7 @@ export class Session {
         const link = this.#link(handle);
         this.#byHandle.delete(handle);
         if (this.#byName.get(link.name) === link) this.#byName.delete(link.name);
+        this.deliveries.close();
         return 'pass';
       }
       default:
@@ -126,11 +145,14 @@ export class Session {
   }
 
   #sentFlow(frame: Frame): Buffer | undefined {
-    const { handle, deliveryCount, linkCredit } = fieldOf.flow;
+    const { nextOutgoingId, handle, deliveryCount, linkCredit } = fieldOf.flow;
     const link = frame.has(handle) ? this.#byOwnHandle.get(frame.uint(handle)) : undefined;
-    if (!link?.receives) return undefined;
-    link.credit = frame.uint(linkCredit);
-    return link.initialCount === 0 ? undefined : shifted(frame, [deliveryCount], link.initialCount);
+    if (link?.receives === true) link.credit = frame.uint(linkCredit);
+    return shifted(
+      frame,
+      [nextOutgoingId, this.deliveries.transfers],
+      [deliveryCount, link?.initialCount ?? 0],
+    );
   }
 
   #receivedAttach(frame: Frame): Verdict {
@@ -147,7 +169,11 @@ export class Session {
   }
 
   #receivedFlow(frame: Frame): Verdict {
-    const { handle, deliveryCount, linkCredit, drain } = fieldOf.flow;
+    const { nextIncomingId, incomingWindow, handle, deliveryCount, linkCredit, drain } = fieldOf.flow;
+    this.deliveries.windowMoved(
+      frame.has(nextIncomingId) ? frame.uint(nextIncomingId) : 0,
+      frame.uint(incomingWindow),
+    );
     if (!frame.has(handle)) return 'pass';
     const link = this.#link(frame.uint(handle));
     if (link.receives && !frame.flag(drain)) return 'pass'; // rhea reads no more than that
@@ -155,14 +181,15 @@ export class Session {
     if (!frame.has(deliveryCount) || !frame.has(linkCredit))
       throw new Violation('it says nothing of the credit of its link');
     const credit = frame.uint(linkCredit);
-    if (!link.receives) {
+    if (link.sending !== undefined) {
+      link.sending.allowed = (frame.uint(deliveryCount) + credit) >>> 0;
       // What rhea has left of it when it is told to drain, it counts down one by one.
       if (frame.flag(drain) && credit > mostDrained) throw new Violation('it drains an absurd credit');
       return 'pass';
     }
     if (credit > 0) return 'drop'; // not drained yet: rhea would print that it is odd
     link.credit = 0;
-    return link.initialCount === 0 ? 'pass' : shifted(frame, [deliveryCount], -link.initialCount);
+    return shifted(frame, [deliveryCount, -link.initialCount]) ?? 'pass';
   }
 
   #receivedDisposition(frame: Frame): Verdict {
@@ -174,13 +201,17 @@ export class Session {
     // rhea goes through the range one by one.
     if (count > most)
       throw new Violation(`it settles ${count} deliveries where ${most} at most are outstanding`);
-    const next = frame.flag(role) ? this.#nextSent : this.#nextReceived;
+    const isOfOurs = frame.flag(role);
+    if (isOfOurs && this.deliveries.transfers > 0) {
+      this.deliveries.received(frame, firstId, lastId);
+      return 'drop';
+    }
+    const next = isOfOurs ? this.#nextSent : this.#nextReceived;
     // Of an id that left its ring long ago, rhea finds another delivery: that one would count as settled.
     const known = next !== undefined && (inRing(firstId, next) || inRing(lastId, next));
     if (!known) return 'drop';
-    return this.#idOffset !== 0 && !frame.flag(role)
-      ? shifted(frame, [first, last], -this.#idOffset)
-      : 'pass';
+    const by = isOfOurs ? 0 : -this.#idOffset;
+    return shifted(frame, [first, by], [last, by]) ?? 'pass';
   }
 
   #receivedTransfer(frame: Frame): Verdict {
@@ -215,8 +246,8 @@ export class Session {
   /** Makes the delivery id one that rhea can count from. The frame is then read from new bytes, which are the verdict. */
   #translate(frame: Frame): Verdict {
     const { deliveryId } = fieldOf.transfer;
-    if (this.#idOffset === 0 || !frame.has(deliveryId)) return 'pass';
-    const bytes = shifted(frame, [deliveryId], -this.#idOffset);
+    const bytes = shifted(frame, [deliveryId, -this.#idOffset]);
+    if (bytes === undefined) return 'pass';
     frame.read(bytes, 0, bytes.length);
     return bytes;
   }
@@ -283,11 +314,17 @@ function isMessage(frame: Frame): boolean {
   return frame.has(messageFormat) && frame.uint(messageFormat) === 0;
 }
 
-/** The frame with `by` added to some of its sequence numbers. */
-function shifted(frame: Frame, fields: readonly number[], by: number): Buffer {
-  return frame.withUints(
-    new Map(
-      fields.filter((field) => frame.has(field)).map((field) => [field, (frame.uint(field) + by) >>> 0]),
-    ),
-  );
+/** The frame with something added to some of its sequence numbers; undefined when that changes nothing. */
+function shifted(
+  frame: Frame,
+  ...shifts: readonly (readonly [field: number, by: number])[]
+): Buffer | undefined {
+  const changes = shifts.filter(([field, by]) => by !== 0 && frame.has(field));
+  if (changes.length === 0) return undefined;
+  return frame.withUints(new Map(changes.map(([field, by]) => [field, (frame.uint(field) + by) >>> 0])));
+}
+
+/** The hub counts from zero, as every session and link of ours does. */
+function sendingLink(handle: number): SendingLink {
+  return { handle, allowed: 0, given: 0, sent: 0, onCredit: () => undefined };
 }
