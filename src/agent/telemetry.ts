@@ -75,21 +75,27 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
   options: PumpOptions,
 ): Promise<void> {
   const { window, batches, clock, stopping, onAccepted } = options;
-  const onTheirWay = new Set<Shipment<Entry>>();
+  const onTheirWay: Shipment<Entry>[] = [];
   const unanswered = { count: 0, bytes: 0 };
   let shippedThisTurn = 0;
   let answered: () => void = () => undefined;
   using until = anyOf(stopping, over);
 
   const ship = (entries: Entry[]) => {
-    const shipment = { entries, bytes: bytesOf(entries), sentAt: clock.monotonic() };
-    onTheirWay.add(shipment);
+    const shipment = {
+      entries,
+      bytes: bytesOf(entries),
+      sentAt: clock.monotonic(),
+      answered: false,
+    };
+    onTheirWay.push(shipment);
     unanswered.count += entries.length;
     unanswered.bytes += shipment.bytes;
     shippedThisTurn += shipment.bytes;
     shipTogether(telemetry, entries, {
       settled: (outcome) => {
-        onTheirWay.delete(shipment);
+        shipment.answered = true;
+        while (onTheirWay[0]?.answered === true) onTheirWay.shift();
         unanswered.count -= entries.length;
         unanswered.bytes -= shipment.bytes;
         settle(outbox, entries, outcome);
@@ -103,7 +109,7 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
     });
   };
   const isFull = () =>
-    unanswered.count >= window || unanswered.bytes >= mostBytes || onTheirWay.size >= mostTransfers;
+    unanswered.count >= window || unanswered.bytes >= mostBytes || onTheirWay.length >= mostTransfers;
   const nextAnswer = () =>
     new Promise<void>((resolve) => {
       answered = resolve;
@@ -130,9 +136,10 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
   } catch (error) {
     if (!stopping.aborted || over.aborted) throw over.aborted ? over.reason : error;
   } finally {
-    while (onTheirWay.size > 0 && !over.aborted) await nextAnswer();
+    while (onTheirWay.length > 0 && !over.aborted) await nextAnswer();
     finished.abort();
-    if (over.aborted) outbox.putBack([...onTheirWay].flatMap(({ entries }) => entries));
+    if (over.aborted)
+      outbox.putBack(onTheirWay.flatMap(({ entries, answered }) => (answered ? [] : entries)));
   }
   over.throwIfAborted();
 }
@@ -144,6 +151,7 @@ interface Shipment<Entry> {
   bytes: number;
   /** By the monotonic clock. */
   sentAt: number;
+  answered: boolean;
 }
 
 function bytesOf(entries: readonly OutboxEntry[]): number {
@@ -209,7 +217,7 @@ function settle<Entry extends OutboxEntry>(
 
 /** Gives the links up when the answer to something is overdue: one that was lost on its way never comes. */
 async function missAnswers(
-  onTheirWay: ReadonlySet<Shipment<unknown>>,
+  onTheirWay: readonly Shipment<unknown>[],
   telemetry: HubSession['telemetry'],
   { clock, answerWithinMs = defaultAnswerWithinMs }: PumpOptions,
   signal: AbortSignal,

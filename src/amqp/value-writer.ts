@@ -76,6 +76,7 @@ export class ValueWriter {
 
   #variable(shortCode: number, longCode: number, value: string, encoding: 'utf8' | 'latin1'): void {
     this.#room(5 + 3 * value.length);
+    if (value.length <= quickCharacters && this.#ascii(shortCode, value)) return;
     // A UTF-16 unit takes three bytes at most.
     if (3 * value.length <= 255) {
       const length = this.#bytes.write(value, this.#at + 2, encoding);
@@ -90,6 +91,21 @@ export class ValueWriter {
     }
   }
 
+  /** Most texts are short and plain: handing one over to the runtime takes longer than writing it. */
+  #ascii(code: number, value: string): boolean {
+    const bytes = this.#bytes;
+    const start = this.#at + 2;
+    for (let i = 0; i < value.length; i++) {
+      const character = value.charCodeAt(i);
+      if (character > 0x7f) return false;
+      bytes[start + i] = character;
+    }
+    bytes[this.#at] = code;
+    bytes[this.#at + 1] = value.length;
+    this.#at = start + value.length;
+    return true;
+  }
+
   #room(bytes: number): void {
     if (this.#at + bytes <= this.#bytes.length) return;
     const larger = Buffer.allocUnsafeSlow(2 * (this.#at + bytes));
@@ -97,3 +113,5 @@ export class ValueWriter {
     this.#bytes = larger;
   }
 }
+
+const quickCharacters = 64;

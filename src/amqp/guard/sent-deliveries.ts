@@ -22,7 +22,7 @@ export interface SendingLink {
   readonly handle: number;
   /** What the hub has allowed in all: delivery count and credit of its last flow, together. */
   allowed: number;
-  /** Deliveries that were given to it, and those of them that have left. */
+  /** Deliveries that were given to it, and those of them that have begun to leave. */
   given: number;
   sent: number;
   /** Is told when the hub may have granted more. */
@@ -42,8 +42,9 @@ export class SentDeliveries {
   readonly #channel: number;
   readonly #out: WriteBuffer;
   readonly #trace: ((at: number, length: number) => void) | undefined;
-  readonly #unsettled = new Map<number, Waiter>();
-  /** Without the credit to leave, or not wholly: the hub's window closed in the middle. Oldest first. */
+  /** Who waits for the outcome of which delivery, at its id modulo the length; made for the first. */
+  #unsettled: (Waiter | undefined)[] = [];
+  /** What may not leave yet, or not wholly: the hub's window closed in the middle. Oldest first. */
   #queue: Queued[] = [];
   #nextId = 0;
   #nextTransferId = 0;
@@ -76,28 +77,26 @@ export class SentDeliveries {
 
   /** How many deliveries of this link the hub would take now. */
   credit(link: SendingLink): number {
-    return this.#queue.length > 0 ? 0 : Math.min((link.allowed - link.given) | 0, this.#room);
+    if (this.#queue.length > 0 || !this.#hasSlot) return 0;
+    return Math.min((link.allowed - link.given) | 0, this.#room);
   }
 
   /** Sends a delivery as soon as it may leave. The outcome is told to `waiter`, unless the session ends before. */
   send(link: SendingLink, payload: Payload, format: number, waiter: Waiter): void {
     if (this.#isOver) return;
-    const id = this.#nextId;
-    this.#nextId = (id + 1) >>> 0;
-    this.#unsettled.set(id, waiter);
     const mayLeave = this.credit(link) > 0;
     link.given = (link.given + 1) >>> 0;
     if (mayLeave && payload.length <= this.#payloadBytes) {
-      link.sent = link.given;
-      const at = this.#transfer(link.handle, { id, format }, payload.length, false);
+      const id = this.#leaves(link, waiter);
+      const at = this.#transfer(link.handle, id, format, payload.length, false);
       payload.copyTo(this.#out.bytes, at);
       this.#trace?.(at - headBytes, headBytes + payload.length);
       return;
     }
     const bytes = Buffer.allocUnsafe(payload.length);
     payload.copyTo(bytes, 0);
-    this.#queue.push({ link, id, format, bytes, at: 0 });
-    if (mayLeave) this.#sendQueued();
+    this.#queue.push({ link, waiter, format, bytes, id: 0, at: 0 });
+    this.#sendQueued();
   }
 
   /** The hub said in a flow what it has room for. */
@@ -105,7 +104,7 @@ export class SentDeliveries {
     this.#windowEnd = (nextIncomingId + windowFrames) >>> 0;
   }
 
-  /** After a flow: what waited for it leaves. */
+  /** After a flow or a disposition: what waited for it leaves. */
   proceed(): void {
     if (this.#queue.length > 0) this.#sendQueued();
   }
@@ -119,9 +118,11 @@ export class SentDeliveries {
     if (!settled) this.#settle(first, last);
     const end = (last + 1) >>> 0;
     for (let id = first; id !== end; id = (id + 1) >>> 0) {
-      const waiter = this.#unsettled.get(id);
+      // An id that left the ring long ago has the place of another delivery.
+      if ((this.#nextId - 1 - id) >>> 0 >= mostUnsettled) continue;
+      const waiter = this.#unsettled[id % mostUnsettled];
       if (waiter === undefined) continue;
-      this.#unsettled.delete(id);
+      this.#unsettled[id % mostUnsettled] = undefined;
       waiter.settled(outcome);
     }
   }
@@ -129,30 +130,46 @@ export class SentDeliveries {
   /** Nothing leaves any more: the session or a link of it is ending. */
   close(): void {
     this.#isOver = true;
-    this.#queue = [];
   }
 
   /** Tells all that wait for an outcome that it will not come, because of this. */
   abandon(error: Error): void {
     this.close();
-    const waiters = [...this.#unsettled.values()];
-    this.#unsettled.clear();
-    for (const waiter of waiters) waiter.lost(error);
+    const waiters = [...this.#unsettled, ...this.#queue.map(({ waiter }) => waiter)];
+    this.#unsettled = [];
+    this.#queue = [];
+    for (const waiter of waiters) waiter?.lost(error);
   }
 
   get #room(): number {
     return (this.#windowEnd - this.#nextTransferId) | 0;
   }
 
+  get #hasSlot(): boolean {
+    return this.#unsettled[this.#nextId % mostUnsettled] === undefined;
+  }
+
+  /** The delivery gets its id, and counts. */
+  #leaves(link: SendingLink, waiter: Waiter): number {
+    if (this.#unsettled.length === 0)
+      this.#unsettled = new Array<Waiter | undefined>(mostUnsettled).fill(undefined);
+    const id = this.#nextId;
+    this.#nextId = (id + 1) >>> 0;
+    this.#unsettled[id % mostUnsettled] = waiter;
+    link.sent = (link.sent + 1) >>> 0;
+    return id;
+  }
+
   #sendQueued(): void {
+    if (this.#isOver) return;
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-      const { link, bytes } = next;
-      if (next.at === 0 && ((link.allowed - link.sent) | 0) <= 0) return;
+      const { link, waiter, format, bytes } = next;
+      if (next.at === 0 && (!this.#hasSlot || ((link.allowed - link.sent) | 0) <= 0)) return;
       do {
         if (this.#room <= 0) return;
-        if (next.at === 0) link.sent = (link.sent + 1) >>> 0;
+        if (next.at === 0) next.id = this.#leaves(link, waiter);
         const end = Math.min(next.at + this.#payloadBytes, bytes.length);
-        const at = this.#transfer(link.handle, next, end - next.at, end < bytes.length);
+        const at = this.#transfer(link.handle, next.id, format, end - next.at, end < bytes.length);
         bytes.copy(this.#out.bytes, at, next.at, end);
         this.#trace?.(at - headBytes, headBytes + end - next.at);
         next.at = end;
@@ -162,12 +179,7 @@ export class SentDeliveries {
   }
 
   /** Writes a transfer up to its payload of `length` bytes; returns where that belongs. */
-  #transfer(
-    handle: number,
-    { id, format }: { id: number; format: number },
-    length: number,
-    more: boolean,
-  ): number {
+  #transfer(handle: number, id: number, format: number, length: number, more: boolean): number {
     this.#nextTransferId = (this.#nextTransferId + 1) >>> 0;
     const start = this.#out.reserve(headBytes + length);
     const { bytes } = this.#out;
@@ -210,13 +222,20 @@ export class SentDeliveries {
 
 interface Queued {
   link: SendingLink;
-  id: number;
+  waiter: Waiter;
   format: number;
   bytes: Buffer;
+  /** Once it has begun to leave. */
+  id: number;
   /** So much of them has left. */
   at: number;
 }
 
+/**
+ * Deliveries of a session that can be without an outcome, from the oldest to the newest. A Map would hold any number,
+ * but V8 chains the tables that a busy one leaves behind, and all that was in them survives collection after collection.
+ */
+const mostUnsettled = 2048;
 const headBytes = 37;
 const dispositionBytes = 26;
 const accepted: SendOutcome = { outcome: 'accepted' };

@@ -123,8 +123,7 @@ export class Session {
         return this.#receivedAttach(frame);
       case 'flow': {
         const verdict = this.#receivedFlow(frame);
-        this.deliveries.proceed();
-        for (const { sending } of this.#byOwnHandle.values()) sending?.onCredit();
+        this.#proceed();
         return verdict;
       }
       case 'transfer':
@@ -192,6 +191,12 @@ export class Session {
     return shifted(frame, [deliveryCount, -link.initialCount]) ?? 'pass';
   }
 
+  /** The hub may take more than before. */
+  #proceed(): void {
+    this.deliveries.proceed();
+    for (const { sending } of this.#byOwnHandle.values()) sending?.onCredit();
+  }
+
   #receivedDisposition(frame: Frame): Verdict {
     const { role, first, last } = fieldOf.disposition;
     const firstId = frame.uint(first);
@@ -204,6 +209,7 @@ export class Session {
     const isOfOurs = frame.flag(role);
     if (isOfOurs && this.deliveries.transfers > 0) {
       this.deliveries.received(frame, firstId, lastId);
+      this.#proceed();
       return 'drop';
     }
     const next = isOfOurs ? this.#nextSent : this.#nextReceived;
