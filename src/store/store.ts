@@ -51,14 +51,18 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const ledger = await Ledger.open(log, spool, { ...options.ledger, clock });
     const { replyMessage } = options.ledger;
     const inbox = await Inbox.open(log, spool, ledger, { replyMessage, ...options.inbox, clock });
+    const close = async () => {
+      await ledger.close();
+      await log.close();
+    };
     return {
       spool,
       ledger,
       inbox,
       stats: () => log.stats(),
       verify: (signal) => log.verify(signal),
-      close: () => log.close(),
-      [Symbol.asyncDispose]: () => log.close(),
+      close,
+      [Symbol.asyncDispose]: close,
     };
   } catch (error) {
     await log.close();

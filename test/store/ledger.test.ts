@@ -1,8 +1,9 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 
 import type { CommandLedger } from '../../src/handlers/ledger.js';
 import type { Command } from '../../src/model.js';
+import { kinds } from '../../src/store/kinds.js';
 import { Ledger, type LedgerOptions } from '../../src/store/ledger.js';
 import { Spool } from '../../src/store/spool.js';
 import { FakeDisk, seeded, systemError } from './fake-disk.js';
@@ -11,7 +12,7 @@ import { HandClock, message, openLog } from './kit.js';
 interface Opened extends AsyncDisposable {
   readonly spool: Spool;
   /** As the dispatcher sees it. */
-  readonly ledger: CommandLedger & Pick<Ledger, 'size' | 'entries'>;
+  readonly ledger: CommandLedger & Pick<Ledger, 'size' | 'entries' | 'close'>;
 }
 
 async function openLedger(disk = new FakeDisk(), options: Partial<LedgerOptions> = {}): Promise<Opened> {
@@ -119,6 +120,55 @@ test('outcome and reply are stored together or not at all, wherever the power is
     }
     expect(['decided', 'unknown']).toContain(state);
   }
+});
+
+test('what several commands ask for at once shares a sync', async () => {
+  const disk = new FakeDisk();
+  await using opened = await openLedger(disk);
+  const keys = Array.from({ length: 20 }, (_, n) => `k${n}`);
+  for (const key of keys) await opened.ledger.received(key, command);
+  await opened.ledger.started('k0', run);
+  const before = disk.trace.length;
+  await Promise.all(keys.slice(1).map((key) => opened.ledger.started(key, run)));
+  // One for them, the rest for a spare that is made beside it.
+  expect(disk.trace.slice(before).filter(({ call }) => call === 'sync').length).toBeLessThan(4);
+});
+
+test('that a command is settled is written with the next one, or when the ledger is closed', async () => {
+  const disk = new FakeDisk();
+  const settle = async (ledger: CommandLedger, key: string): Promise<void> => {
+    await ledger.received(key, command);
+    await ledger.started(key, run);
+    await ledger.finished(key, accept);
+    await ledger.settled(key);
+  };
+  const progressOnDisk = async (): Promise<string[]> => {
+    await using log = await openLog(disk.afterPowerCut());
+    const found: string[] = [];
+    for await (const { value } of log.items(kinds.command)) {
+      found.push((JSON.parse(value.toString()) as { progress: { is: string } }).progress.is);
+    }
+    return found;
+  };
+  await using opened = await openLedger(disk);
+  await settle(opened.ledger, 'first');
+  expect(await progressOnDisk()).toEqual(['decided']);
+  await settle(opened.ledger, 'second');
+  expect(await progressOnDisk()).toEqual(['settled', 'decided']);
+  await opened.ledger.close();
+  expect(await progressOnDisk()).toEqual(['settled', 'settled']);
+});
+
+test('what fails together is refused together, and what is asked for again is written', async () => {
+  const disk = new FakeDisk();
+  await using opened = await openLedger(disk);
+  for (const key of ['a', 'b']) await opened.ledger.received(key, command);
+  disk.fault = () => systemError('EIO');
+  const both = ['a', 'b'].map((key) => opened.ledger.started(key, run));
+  for (const one of await Promise.allSettled(both)) expect(one.status).toBe('rejected');
+  disk.fault = () => undefined;
+  await vi.waitFor(() => Promise.all(['a', 'b'].map((key) => opened.ledger.started(key, run))), 5_000);
+  expect(await opened.ledger.received('a', command)).toMatchObject({ state: 'unknown' });
 });
 
 test('settled commands are forgotten after a day, decided ones only when the hub has given them up', async () => {
