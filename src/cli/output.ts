@@ -49,6 +49,8 @@ export interface Printer {
   readonly format: 'text' | 'json' | 'none';
   /** Resolves when standard output has room for more. */
   print(what: Printable, end?: string): Promise<void>;
+  /** As `print` for each, in one write. */
+  printAll(lines: readonly Printable[]): Promise<void>;
 }
 
 /** Prints results on standard output in the format that was asked for. */
@@ -57,11 +59,15 @@ export function createPrinter(io: Io, flags: OutputFlags): Printer {
   const automatic = stdout.isTTY ? 'text' : 'json';
   const format = flags.output === 'auto' ? automatic : flags.output;
   const time = (ms: number): string => humanTime(ms, flags.utc === true);
+  const lineOf = ({ json, text }: Printable): string =>
+    format === 'json' ? json() : text({ columns: stdout.columns, time });
   return {
     format,
-    async print({ json, text }, end = '\n') {
-      if (format === 'json') await stdout.write(json() + end);
-      if (format === 'text') await stdout.write(text({ columns: stdout.columns, time }) + end);
+    async print(what, end = '\n') {
+      if (format !== 'none') await stdout.write(lineOf(what) + end);
+    },
+    async printAll(lines) {
+      if (format !== 'none') await stdout.write(lines.map((line) => `${lineOf(line)}\n`).join(''));
     },
   };
 }

@@ -51,8 +51,8 @@ export async function runBench(io: Io, hubs: readonly DeviceHub[], job: BenchJob
           batches: job.batches,
           onError: 'continue',
           timeoutMs: job.timeoutMs,
-          print: (sent) => {
-            account.add(sent);
+          print: (all) => {
+            for (const sent of all) account.add(sent);
             return Promise.resolve();
           },
         }),

@@ -24,7 +24,7 @@ export interface HandOverJob {
   onError: 'stop' | 'continue';
   /** How long the hub may take for each. */
   timeoutMs: number;
-  print: (sent: Sent) => Promise<void>;
+  print: (sent: readonly Sent[]) => Promise<void>;
 }
 
 type Item = InputItem<TelemetryMessage>;
@@ -155,7 +155,7 @@ class Handing {
     for (let first = this.#open[0]; first?.sent !== undefined; first = this.#open[0]) {
       this.#open.shift();
       this.#tally.add(first.sent);
-      await this.#job.print(first.sent);
+      await this.#job.print([first.sent]);
     }
   }
 

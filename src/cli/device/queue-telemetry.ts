@@ -11,7 +11,7 @@ export interface QueueJob {
   identity: DeviceId;
   /** Whether a message that could not be queued ends the queueing. */
   onError: 'stop' | 'continue';
-  print: (sent: Sent) => Promise<void>;
+  print: (sent: readonly Sent[]) => Promise<void>;
 }
 
 /** So many may be on their way to the disk, and so many bytes: they share its writes. */
@@ -38,7 +38,7 @@ export async function queueTelemetry(spool: Spool, job: QueueJob): Promise<numbe
       await before;
       const sent = { line, messageId: message?.messageId, ...(await sending) };
       tally.add(sent);
-      await job.print(sent);
+      await job.print([sent]);
     })();
     // Thrown where it is awaited.
     reported.catch(() => undefined);

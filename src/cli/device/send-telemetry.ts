@@ -21,7 +21,8 @@ export interface SendJob {
   onError: 'stop' | 'continue';
   /** Give up when an answer has been outstanding this long. */
   timeoutMs: number;
-  print: (sent: Sent) => Promise<void>;
+  /** Prints what became of messages; what is answered meanwhile is printed next, together. */
+  print: (sent: readonly Sent[]) => Promise<void>;
 }
 
 type Item = InputItem<TelemetryMessage>;
@@ -32,8 +33,8 @@ type Item = InputItem<TelemetryMessage>;
  */
 export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promise<number> {
   const tally = new ExitTally();
-  let printed: Promise<unknown> = Promise.resolve();
   const patience = new Patience(job.timeoutMs);
+  const results = new ResultPrinter(job.print);
 
   const outbox = new StreamOutbox(job.messages, {
     capacity: job.inflight,
@@ -47,7 +48,7 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
       const sent = sentOf(item, answer);
       tally.add(sent);
       if (job.onError === 'stop' && tally.exitCode !== exitCodes.ok) outbox.stop();
-      printed = printed.then(() => job.print(sent));
+      results.add(sent);
     },
   });
 
@@ -90,10 +91,46 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
     }
   } finally {
     patience.end();
-    await printed;
+    await results.printed;
   }
   io.stop.throwIfAborted();
   return tally.exitCode;
+}
+
+/** Prints what is answered in one turn of the event loop together: a write for each line takes longer than its sending. */
+class ResultPrinter {
+  readonly #print: SendJob['print'];
+  #unprinted: Sent[] = [];
+  /** Of all that was added so far; rejected for good when it cannot be printed. */
+  printed: Promise<void> | undefined;
+
+  constructor(print: SendJob['print']) {
+    this.#print = print;
+  }
+
+  add(sent: Sent): void {
+    this.#unprinted.push(sent);
+    if (this.printed !== undefined) return;
+    this.printed = this.#printAll();
+    // Thrown where it is awaited.
+    this.printed.catch(() => undefined);
+  }
+
+  async #printAll(): Promise<void> {
+    do {
+      await nextTick();
+      const sent = this.#unprinted;
+      this.#unprinted = [];
+      await this.#print(sent);
+    } while (this.#unprinted.length > 0);
+    this.printed = undefined;
+  }
+}
+
+function nextTick(): Promise<void> {
+  return new Promise((resolve) => {
+    process.nextTick(resolve);
+  });
 }
 
 function sentOf({ line, message, error }: Item, answer: StreamAnswer): Sent {

@@ -107,7 +107,7 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
   const job = {
     messages: input.items,
     onError: flags.onError ?? (input.kind === 'one' ? 'stop' : 'continue'),
-    print: (sent: Sent) => printer.print(sentLine(sent)),
+    print: (sent: readonly Sent[]) => printer.printAll(sent.map(sentLine)),
   };
   const agent = flags.directory === undefined ? await runningAgent(io, identity, config, log) : undefined;
   if (agent !== undefined && flags.direct !== true) {

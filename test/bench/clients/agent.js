@@ -51,9 +51,11 @@ async function send() {
     batches: work.batches === true,
     onError: 'stop',
     timeoutMs: 60_000,
-    print: (sent) => {
-      if (sent.result?.outcome !== 'accepted') throw new Error(JSON.stringify(sent));
-      if (meter.done()) meter.report();
+    print: (all) => {
+      for (const sent of all) {
+        if (sent.result?.outcome !== 'accepted') throw new Error(JSON.stringify(sent));
+        if (meter.done()) meter.report();
+      }
     },
   });
 }
