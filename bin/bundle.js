@@ -13,10 +13,11 @@ const { Script } = require('node:vm');
  */
 exports.runBundle = (file, { remember = false } = {}) => {
   const cache = `${file}.cache`;
-  const script = new Script(
-    `(function (module, require, bundleUrl, importFile) {${readFileSync(file, 'latin1')}\n})`, // ASCII, says esbuild
-    { filename: file, cachedData: remember ? undefined : readIfThere(cache) },
-  );
+  // ASCII, says esbuild.
+  const script = new Script(readFileSync(file, 'latin1'), {
+    filename: file,
+    cachedData: remember ? undefined : readIfThere(cache),
+  });
   if (remember) process.once('exit', () => writeFileSync(cache, script.createCachedData()));
   const module = {};
   script.runInThisContext()(module, createRequire(file), pathToFileURL(file).href, (url) => import(url));

@@ -7,5 +7,6 @@ if (process.argv.length === 3 && ['-V', '--version'].includes(process.argv[2])) 
   process.stdout.write(`${require('../package.json').version}\n`);
 } else {
   const { runBundle } = require('./bundle.js');
-  runBundle(join(__dirname, '../dist/cli/iothub-device.cjs')).main('iothub-device');
+  const bundle = process.argv[2] === 'send' ? 'iothub-device-send.cjs' : 'iothub-device.cjs';
+  runBundle(join(__dirname, '../dist/cli', bundle)).main('iothub-device');
 }

@@ -1,6 +1,7 @@
 /**
  * Makes one file of the device tool, `dist/cli/iothub-device.cjs`, which `bin/iothub-device.js` starts with a code
- * cache (`code-cache.js`): a hundred small modules take much longer to find and to compile than to run.
+ * cache (`code-cache.js`): a hundred small modules take much longer to find and to compile than to run. `send`, which
+ * scripts start again and again, has a file of its own with nothing of the other subcommands.
  */
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,43 +10,61 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const bundle = join(root, 'dist/cli/iothub-device.cjs');
+const subcommands = readdirSync(join(root, 'dist/cli/device')).filter((file) => file.endsWith('.js'));
 
-const { metafile } = await build({
-  absWorkingDir: root,
-  entryPoints: ['dist/cli/main.js'],
-  outfile: `${bundle}.new`,
-  bundle: true,
-  platform: 'node',
-  format: 'cjs',
-  target: 'node20',
-  external: [
-    // The other tools, which this one never loads.
-    './service/*',
-    './emulator/*',
-    // Heavy and seldom used: loaded by themselves.
-    '@peculiar/x509',
-    'cli-progress',
-    'prom-client',
-    'reflect-metadata',
-    'ws',
-  ],
-  // What is compiled from a cache cannot import; `runBundle` gives it these.
-  supported: { 'dynamic-import': false },
-  plugins: [
-    { name: 'import-file', setup: lendImport },
-    { name: 'commander', setup: spareChildProcess },
-  ],
-  define: { 'import.meta.url': 'bundleUrl' },
-  logLevel: 'warning',
-  metafile: true,
-});
-writeFileSync(`${bundle}.licenses.txt`, licenses(Object.keys(metafile.inputs)).join('\n\n'));
-if (readIfThere(bundle)?.equals(readFileSync(`${bundle}.new`)) !== true) {
-  rmSync(`${bundle}.cache`, { force: true });
-  renameSync(`${bundle}.new`, bundle);
-} else {
-  rmSync(`${bundle}.new`);
+await bundle('iothub-device.cjs');
+await bundle(
+  'iothub-device-send.cjs',
+  ...subcommands.filter((file) => file !== 'send.js').map((file) => `./device/${file}`),
+  './completion/command.js',
+);
+
+/** `without`: modules, as the one that imports them names them, that the bundle does not get. */
+async function bundle(name, ...without) {
+  const file = join(root, 'dist/cli', name);
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: ['dist/cli/main.js'],
+    outfile: `${file}.new`,
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node20',
+    // Half of it would be comments and indentation, and the whole is read at every start.
+    minifyWhitespace: true,
+    external: [
+      // The other tools, which this one never loads.
+      './service/*',
+      './emulator/*',
+      // Heavy and seldom used: loaded by themselves.
+      '@peculiar/x509',
+      'cli-progress',
+      'prom-client',
+      'reflect-metadata',
+      'ws',
+      ...without,
+    ],
+    // What is compiled from a cache cannot import; `runBundle` gives it these.
+    supported: { 'dynamic-import': false },
+    plugins: [
+      { name: 'import-file', setup: lendImport },
+      { name: 'commander', setup: spareChildProcess },
+      { name: 'debug', setup: spareDebug },
+    ],
+    define: { 'import.meta.url': 'bundleUrl' },
+    // The function that `runBundle` calls.
+    banner: { js: '(function (module, require, bundleUrl, importFile) {' },
+    footer: { js: '})' },
+    logLevel: 'warning',
+    metafile: true,
+  });
+  writeFileSync(`${file}.licenses.txt`, licenses(Object.keys(metafile.inputs)).join('\n\n'));
+  if (readIfThere(file)?.equals(readFileSync(`${file}.new`)) !== true) {
+    rmSync(`${file}.cache`, { force: true });
+    renameSync(`${file}.new`, file);
+  } else {
+    rmSync(`${file}.new`);
+  }
 }
 
 function readIfThere(file) {
@@ -65,6 +84,17 @@ function spareChildProcess({ onResolve, onLoad }) {
     importer.includes('/commander/') ? { path: 'child_process', namespace: 'spared' } : undefined,
   );
   onLoad({ filter: /.*/, namespace: 'spared' }, () => ({ contents: '' }));
+}
+
+/**
+ * rhea logs through `debug`, tokens in clear text among the rest. It is never switched on here (`no-debug.ts`), and Node.js takes
+ * 2 ms to load what it needs.
+ */
+function spareDebug({ onResolve, onLoad }) {
+  onResolve({ filter: /^debug$/ }, () => ({ path: 'debug', namespace: 'silent' }));
+  onLoad({ filter: /.*/, namespace: 'silent' }, () => ({
+    contents: 'module.exports = () => Object.assign(() => undefined, { enabled: false });',
+  }));
 }
 
 /** What the packages whose code is in the bundle want to be said with it. */

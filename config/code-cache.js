@@ -1,8 +1,9 @@
 /**
- * Makes the code cache of the device tool, by a `send` to an emulator: what V8 has compiled by its end is what most
- * runs need. To be run again when Node.js is another one than at the build; without it all is as before, but slower.
+ * Makes the code caches of the device tool, each by a `send` to an emulator: what V8 has compiled by its end is what
+ * most runs need. To be run again when Node.js is another one than at the build; without them all is as before, but
+ * slower.
  *
- * Run with arguments it is the device tool itself, and remembers.
+ * Run with a bundle and arguments it is the device tool itself, and remembers.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,10 +14,14 @@ import { fileURLToPath } from 'node:url';
 
 import { runBundle } from '../bin/bundle.js';
 
-const bundle = fileURLToPath(new URL('../dist/cli/iothub-device.cjs', import.meta.url));
+const bundles = ['iothub-device-send.cjs', 'iothub-device.cjs'];
 
-if (process.argv.length > 2) runBundle(bundle, { remember: true }).main('iothub-device');
-else await sendToEmulator();
+const [bundle] = process.argv.splice(2, 1);
+if (bundle === undefined) await sendToEmulator();
+else {
+  const file = fileURLToPath(new URL(`../dist/cli/${bundle}`, import.meta.url));
+  runBundle(file, { remember: true }).main('iothub-device');
+}
 
 async function sendToEmulator() {
   const { startEmulator } = await import('../dist/emulator/emulator.js');
@@ -25,17 +30,19 @@ async function sendToEmulator() {
   try {
     const ca = join(home, 'ca.pem');
     writeFileSync(ca, hub.ca);
-    const send = spawn(
-      process.execPath,
-      [fileURLToPath(import.meta.url), 'send', '--data', 'x', '--ca', ca, '-o', 'none'],
-      {
-        env: { HOME: home, IOTHUB_DEVICE_CONNECTION_STRING: hub.deviceConnectionString('dev1') },
-        stdio: 'inherit',
-      },
-    );
-    const [code] = await once(send, 'exit');
-    // Without the loopback network, say.
-    if (code !== 0) console.error('the code cache is of a send that failed: starts take a little longer');
+    for (const name of bundles) {
+      const send = spawn(
+        process.execPath,
+        [fileURLToPath(import.meta.url), name, 'send', '--data', 'x', '--ca', ca, '-o', 'none'],
+        {
+          env: { HOME: home, IOTHUB_DEVICE_CONNECTION_STRING: hub.deviceConnectionString('dev1') },
+          stdio: 'inherit',
+        },
+      );
+      const [code] = await once(send, 'exit');
+      // Without the loopback network, say.
+      if (code !== 0) console.error('the code cache is of a send that failed: starts take a little longer');
+    }
   } finally {
     await hub[Symbol.asyncDispose]();
     rmSync(home, { recursive: true });

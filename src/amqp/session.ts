@@ -36,6 +36,11 @@ export interface HubSessionOptions {
   answerWithinMs?: number;
   idleTimeoutMs?: number | undefined;
   silenceMs?: number | undefined;
+  /**
+   * Whether who leaves waits for the hub's answer to its goodbye, a round trip: not when the process ends next.
+   * Default: answered, so that a connection that follows is not taken for a second one.
+   */
+  goodbye?: 'said' | 'answered' | undefined;
 }
 
 /** One connection's worth of hub: authorised, with its links attached on one AMQP session. */
@@ -241,8 +246,17 @@ class OpenHubSession implements HubSession {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#base.connection[Symbol.asyncDispose]();
+    const { connection, options } = this.#base;
+    const answered = connection[Symbol.asyncDispose]();
+    // rhea writes at the end of this turn.
+    await (options.goodbye === 'said' ? nextTurn() : answered);
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
 }
 
 function present<T>(link: T | undefined, name: string): T {

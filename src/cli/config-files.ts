@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
+import { existsSync, readdir, stat } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
+import { promisify } from 'node:util';
 
 import type { ConfigText } from '../daemon/config-document.js';
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
@@ -51,7 +51,7 @@ export function findConfig(io: Pick<Io, 'env'>, { config }: ConfigFlags): string
 export async function dropInsOf(file: string): Promise<string[]> {
   const folder = join(dirname(file), dropInFolder);
   try {
-    const names = (await readdir(folder)).filter((name) => /^[^.].*\.(?:toml|json)$/.test(name));
+    const names = (await promisify(readdir)(folder)).filter((name) => /^[^.].*\.(?:toml|json)$/.test(name));
     return names
       .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
       .map((name) => join(folder, name));
@@ -92,7 +92,7 @@ export async function untilQuiet(file: string): Promise<void> {
 
 /** Infinity when it is not there, or the clock was set back since: whoever reads it will see. */
 async function ageMs(file: string): Promise<number> {
-  const mtimeMs = await stat(file).then(
+  const mtimeMs = await promisify(stat)(file).then(
     (stats) => stats.mtimeMs,
     () => undefined,
   );

@@ -61,9 +61,12 @@ export class Interrupted extends Error {
   }
 }
 
+/** How long an ending process may take to get rid of what it has printed. */
+export const lastWordsMs = 500;
+
 /**
  * The real thing. Standard streams are touched when first asked for: each costs a millisecond or two of start-up.
- * `onNow` is called after `now` was aborted.
+ * `onNow` is called after `now` was aborted. Disposed of when all that was printed has left, or nobody reads it.
  */
 export function processIo(onNow: (reason: Interrupted) => void): Io & AsyncDisposable {
   const stdin = once((): Readable => process.stdin);
@@ -97,10 +100,11 @@ export function processIo(onNow: (reason: Interrupted) => void): Io & AsyncDispo
         },
       };
     },
-    [Symbol.asyncDispose]() {
-      // An open stdin keeps a process alive. Asking for it here would open it.
-      if (stdin.made()) stdin.get().destroy();
-      return Promise.resolve();
+    async [Symbol.asyncDispose]() {
+      // Asking for one here would open it.
+      const flushed = [stdout, stderr].filter(({ made }) => made()).map((output) => output.get().flush());
+      const late = new Promise((resolve) => setTimeout(resolve, lastWordsMs));
+      await Promise.race([Promise.allSettled(flushed), late]);
     },
   };
 }

@@ -1,12 +1,19 @@
 import { AgentError } from '../errors.js';
 import { errorReport } from './error-report.js';
 import { exitCodeFor, exitCodes } from './exit-codes.js';
-import { type Io, Interrupted, processIo } from './io.js';
+import { type Io, Interrupted, lastWordsMs, processIo } from './io.js';
 import { type Tool, type ToolName, tools } from './subcommands.js';
 import { version } from './version.js';
 
 /** Runs one of the three commands with the arguments of this process. Nothing else in the product exits. */
 export async function main(name: ToolName): Promise<void> {
+  const exitCode = await runInProcess(name);
+  // Its outcome is printed by now: what a command left open must not keep the process. Nor does Node.js then take
+  // everything apart that the system is about to take back.
+  process.exit(exitCode);
+}
+
+async function runInProcess(name: ToolName): Promise<number> {
   await using io = processIo((reason) => {
     // The second signal: whoever listens to `io.now` has just been told and gets this long, no more.
     setTimeout(() => process.exit(reason.exitCode), lastWordsMs);
@@ -19,12 +26,8 @@ export async function main(name: ToolName): Promise<void> {
   process.on('unhandledRejection', crashed);
   dropTraps(io);
 
-  process.exitCode = await run(name, process.argv.slice(2), io);
-  // Its outcome is printed by now: what a command left open must not keep the process.
-  setTimeout(() => process.exit(), lastWordsMs).unref();
+  return await run(name, process.argv.slice(2), io);
 }
-
-const lastWordsMs = 500;
 
 /** Runs a command line to its end and returns the exit code; what went wrong is on `io.stderr` then. */
 export async function run(

@@ -133,6 +133,20 @@ describe('opening', () => {
   });
 });
 
+describe('leaving', () => {
+  test('waits for the answer to its goodbye, or when nobody wants that only until it has been said', async () => {
+    for (const goodbye of ['answered', 'said'] as const) {
+      await using hub = await startHub();
+      const session = await openSession(hub, { goodbye });
+      let isOver = false;
+      session.over.addEventListener('abort', () => (isOver = true));
+      await session[Symbol.asyncDispose]();
+      expect(isOver).toBe(goodbye === 'answered');
+      await hub.waitFor((record) => record.of('disconnected').length === 1);
+    }
+  });
+});
+
 describe('telemetry', () => {
   test('carries every property that IoT Hub knows', async () => {
     await using hub = await startHub();

@@ -16,13 +16,24 @@ test('a code cache that is missing, damaged or of another Node.js is not missed'
   expect(await it.run('bin/iothub-device.js', 'sas', '--help')).toContain('Usage: iothub-device sas');
 });
 
-test('the code cache is made by a send, and changed by nothing else', async () => {
+test('the code caches are made by a send, and changed by nothing else', async () => {
   await using it = await installation();
   await it.run('config/code-cache.js');
   const made = await stat(it.cache);
   expect(made.size).toBeGreaterThan(100_000);
+  const ofSend = await stat(it.cacheOfSend);
+  expect(ofSend.size).toBeGreaterThan(100_000);
   await it.run('bin/iothub-device.js', 'send', '--queue', '--data', 'x');
+  await it.run('bin/iothub-device.js', 'sas');
   expect((await stat(it.cache)).mtimeMs).toBe(made.mtimeMs);
+  expect((await stat(it.cacheOfSend)).mtimeMs).toBe(ofSend.mtimeMs);
+});
+
+test('send, which has a bundle of its own, says what it says in the other', async () => {
+  await using it = await installation();
+  const page = await it.run('bin/iothub-device.js', 'send', '--help');
+  expect(page).toContain('Usage: iothub-device send');
+  expect(await it.run('bin/iothub-device.js', 'help', 'send')).toBe(page);
 });
 
 /** A copy of this installation, for the other tests use this one. */
@@ -41,6 +52,7 @@ async function installation() {
   };
   return {
     cache: join(path, 'dist/cli/iothub-device.cjs.cache'),
+    cacheOfSend: join(path, 'dist/cli/iothub-device-send.cjs.cache'),
     run: async (file: string, ...args: string[]) =>
       (await promisify(execFile)(process.execPath, [join(path, file), ...args], { env })).stdout,
     [Symbol.asyncDispose]: () => rm(path, { recursive: true }),

@@ -1,5 +1,5 @@
 import { DeviceCertificate } from '../../agent/certificate.js';
-import { encodeFor, openHubSession, type HubSession } from '../../amqp/session.js';
+import { encodeFor, openHubSession, type HubSession, type HubSessionOptions } from '../../amqp/session.js';
 import type { Endpoint } from '../../amqp/socket.js';
 import { systemClock, type Clock } from '../../clock.js';
 import type { HubConfig } from '../../daemon/config-hub.js';
@@ -35,12 +35,13 @@ export interface DeviceHubOptions {
   /** What the configuration says, if there is one. */
   configured?: HubConfig | undefined;
   log: Log;
+  goodbye?: HubSessionOptions['goodbye'];
 }
 
 export async function deviceHub(
   io: Pick<Io, 'env'>,
   identity: DeviceIdentity,
-  { flags, configured, log }: DeviceHubOptions,
+  { flags, configured, log, goodbye }: DeviceHubOptions,
 ): Promise<DeviceHub> {
   const clock = systemClock;
   const idleTimeoutMs = configured?.idleTimeoutMs;
@@ -49,6 +50,8 @@ export async function deviceHub(
   const host = identity.gatewayHost ?? identity.host;
   const endpoint = await endpointOf(io, host, { side: 'device', flags, configured, log });
   let tokenExpiresAt: number | undefined;
+  let extraCa = endpoint.trust?.extraCa;
+  let isFirst = true;
   const makeToken =
     tokens &&
     ((now: number) => {
@@ -67,14 +70,13 @@ export async function deviceHub(
     async open(links, signal) {
       // Both are replaced on disk, and neither is worth a restart.
       const shown = await certificate?.forConnection();
-      const extraCa = await readAuthority({ ca: flags.ca ?? configured?.ca }).catch(
-        () => endpoint.trust?.extraCa,
-      );
+      if (!isFirst) extraCa = await readAuthority({ ca: flags.ca ?? configured?.ca }).catch(() => extraCa);
+      isFirst = false;
       try {
         return await openHubSession(
           {
             endpoint: { ...endpoint, trust: { ...endpoint.trust, extraCa }, certificate: shown },
-            ...{ identity, links, log, idleTimeoutMs },
+            ...{ identity, links, log, idleTimeoutMs, goodbye },
             token: makeToken && (() => makeToken(clock.now())),
           },
           signal,
