@@ -102,8 +102,13 @@ export function open(...fields: Buffer[]): Buffer {
   return frame(described(0x10, list(string('hostile-hub'), ...fields)));
 }
 
-export function begin({ remoteChannel = ushort(0), channel = 0, nextOutgoingId = 0 } = {}): Buffer {
-  return frame(described(0x11, list(remoteChannel, uint(nextOutgoingId), uint(2048), uint(2048))), {
+export function begin({
+  remoteChannel = ushort(0),
+  channel = 0,
+  nextOutgoingId = 0,
+  incomingWindow = 2048,
+} = {}): Buffer {
+  return frame(described(0x11, list(remoteChannel, uint(nextOutgoingId), uint(incomingWindow), uint(2048))), {
     channel,
   });
 }
@@ -143,6 +148,7 @@ export interface FlowFields {
   drain?: boolean;
   channel?: number;
   nextIncomingId?: number;
+  incomingWindow?: number;
 }
 
 export function flow({
@@ -152,8 +158,9 @@ export function flow({
   drain = false,
   channel = 0,
   nextIncomingId = 0,
+  incomingWindow = 2048,
 }: FlowFields): Buffer {
-  const session = [uint(nextIncomingId), uint(2048), uint(0), uint(2048)];
+  const session = [uint(nextIncomingId), uint(incomingWindow), uint(0), uint(2048)];
   const link = handle === undefined ? [] : [uint(handle), deliveryCount, linkCredit, uint(0), bool(drain)];
   return frame(described(0x13, list(...session, ...link)), { channel });
 }
@@ -202,6 +209,7 @@ export interface DispositionFields {
   first: number;
   last?: Buffer | number;
   state?: Buffer;
+  settled?: boolean;
   channel?: number;
 }
 
@@ -210,13 +218,14 @@ export function disposition({
   first,
   last = nul,
   state = accepted,
+  settled = true,
   channel = 0,
 }: DispositionFields): Buffer {
   const fields = [
     bool(role === 'receiver'),
     uint(first),
     typeof last === 'number' ? uint(last) : last,
-    bool(true),
+    bool(settled),
     state,
   ];
   return frame(described(0x15, list(...fields)), { channel });

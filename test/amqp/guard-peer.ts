@@ -14,7 +14,7 @@ import rhea, {
 } from 'rhea';
 
 import { guard, type GuardedSocket, type GuardOptions } from '../../src/amqp/guard.js';
-import { amqpHeader, attach, begin, flow, open } from './guard-frames.js';
+import { amqpHeader, attach, begin, flow, open, uint } from './guard-frames.js';
 
 export const limits = { maxFrameBytes: 65_536, maxOutstandingDeliveries: 256, maxMessageBytes: 262_144 };
 
@@ -24,14 +24,19 @@ export const fromHub = 1;
 const names = { toHub: 'to the hub', fromHub: 'from the hub' };
 
 /** What a hub answers to the client below, in one flight. */
-export function answers({ initialDeliveryCount = 0, nextOutgoingId = 0 } = {}): Buffer {
+export function answers({
+  initialDeliveryCount = 0,
+  nextOutgoingId = 0,
+  incomingWindow = 2048,
+  linkCredit = 100,
+} = {}): Buffer {
   return Buffer.concat([
     amqpHeader,
     open(),
-    begin({ nextOutgoingId }),
+    begin({ nextOutgoingId, incomingWindow }),
     attach({ name: names.toHub, handle: toHub, role: 'receiver' }),
     attach({ name: names.fromHub, handle: fromHub, role: 'sender', initialDeliveryCount }),
-    flow({ handle: toHub }),
+    flow({ handle: toHub, linkCredit: uint(linkCredit), incomingWindow }),
   ]);
 }
 

@@ -46,14 +46,18 @@ export class SentDeliveries {
   #unsettled: (Waiter | undefined)[] = [];
   /** What may not leave yet, or not wholly: the hub's window closed in the middle. Oldest first. */
   #queue: Queued[] = [];
-  #nextId = 0;
-  #nextTransferId = 0;
+  #nextId: number;
+  #nextTransferId: number;
   /** The first transfer that the hub has no room for. */
-  #windowEnd = 0;
+  #windowEnd: number;
   #payloadBytes = 512 - headBytes;
   #isOver = false;
 
-  constructor(channel: number, out: WriteBuffer, trace: ((at: number, length: number) => void) | undefined) {
+  /** `firstId` is what ids start from; rhea tells the hub that it is zero. */
+  constructor(channel: number, out: WriteBuffer, trace?: (at: number, length: number) => void, firstId = 0) {
+    this.#nextId = firstId;
+    this.#nextTransferId = firstId;
+    this.#windowEnd = firstId;
     this.#channel = channel;
     this.#out = out;
     this.#trace = trace;
@@ -61,7 +65,7 @@ export class SentDeliveries {
 
   /** The hub has begun its end of the session, and takes frames of this size. */
   begin(windowFrames: number, frameBytes: number): void {
-    this.#windowEnd = windowFrames;
+    this.windowMoved(this.#nextTransferId, windowFrames);
     this.#payloadBytes = frameBytes - headBytes;
   }
 
@@ -77,7 +81,7 @@ export class SentDeliveries {
 
   /** How many deliveries of this link the hub would take now. */
   credit(link: SendingLink): number {
-    if (this.#queue.length > 0 || !this.#hasSlot) return 0;
+    if (this.#isOver || this.#queue.length > 0 || !this.#hasSlot) return 0;
     return Math.min((link.allowed - link.given) | 0, this.#room);
   }
 
