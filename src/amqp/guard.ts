@@ -92,7 +92,9 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     this.#trace = options.trace;
     this.#onBytes = options.onBytes;
     this.#outgoing = new Frame(walker);
-    this.#unsent = new WriteBuffer((bytes, taken) => socket.write(bytes, taken));
+    this.#unsent = new WriteBuffer((bytes, taken) => {
+      if (this.#state === 'open') socket.write(bytes, taken);
+    });
     const trace = options.trace === undefined ? undefined : this.#traceSent;
     this.#conversation = new Conversation(
       options,

@@ -310,6 +310,18 @@ test('no more are without an outcome than there are places for, and the next goe
   expect([settled, link.sent]).toEqual([[0], 2_049]);
 });
 
+test('a hub that takes as much as can be said is sent to', async () => {
+  await using hub = await startHub(async (peer) => {
+    peer.socket.write(answers({ linkCredit: 0xffff_ffff, incomingWindow: 0xffff_ffff }));
+    await transfers(peer, 1);
+    peer.socket.write(wire.disposition({ role: 'receiver', first: 0 }));
+  });
+  await using client = startClient(hub.port);
+  const link = await linkOf(client);
+  expect(await link.send(text('x'))).toEqual({ outcome: 'accepted' });
+  expect(link.credit).toBeGreaterThan(1_000_000);
+});
+
 test('ids, credit and window go on past 2^32', () => {
   const start = 2 ** 32 - 2;
   const { deliveries, link, written } = alone({ allowed: 3, given: start, sent: start }, start);

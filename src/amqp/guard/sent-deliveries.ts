@@ -17,10 +17,10 @@ export interface Waiter {
   lost: (error: Error) => void;
 }
 
-/** A link that we send on, as the frames of both sides tell. */
+/** A link that we send on, as the frames of both sides tell. Counts are of 32 bits, and go round. */
 export interface SendingLink {
   readonly handle: number;
-  /** What the hub has allowed in all: delivery count and credit of its last flow, together. */
+  /** What the hub has allowed in all: delivery count and credit of its last flow, together; see `sumOf`. */
   allowed: number;
   /** Deliveries that were given to it, and those of them that have begun to leave. */
   given: number;
@@ -74,6 +74,11 @@ export class SentDeliveries {
     return this.#payloadBytes;
   }
 
+  /** Whether anything was sent, so that dispositions are for us. */
+  get isUsed(): boolean {
+    return this.#unsettled.length > 0;
+  }
+
   /** Transfers that have left. */
   get transfers(): number {
     return this.#nextTransferId;
@@ -105,7 +110,7 @@ export class SentDeliveries {
 
   /** The hub said in a flow what it has room for. */
   windowMoved(nextIncomingId: number, windowFrames: number): void {
-    this.#windowEnd = (nextIncomingId + windowFrames) >>> 0;
+    this.#windowEnd = sumOf(nextIncomingId, windowFrames);
   }
 
   /** After a flow or a disposition: what waited for it leaves. */
@@ -140,7 +145,7 @@ export class SentDeliveries {
   abandon(error: Error): void {
     this.close();
     const waiters = [...this.#unsettled, ...this.#queue.map(({ waiter }) => waiter)];
-    this.#unsettled = [];
+    this.#unsettled.fill(undefined);
     this.#queue = [];
     for (const waiter of waiters) waiter?.lost(error);
   }
@@ -222,6 +227,11 @@ export class SentDeliveries {
     bytes[start + 25] = 0x41; // settled
     this.#trace?.(start, dispositionBytes);
   }
+}
+
+/** What a count and an allowance from there on come to. More than half of all numbers ahead would count as behind. */
+export function sumOf(count: number, allowance: number): number {
+  return (count + Math.min(allowance, 0x7fff_ffff)) >>> 0;
 }
 
 interface Queued {

@@ -2,7 +2,7 @@ import { AgentError } from '../../errors.js';
 import type { Frame } from './frame.js';
 import { HeldMessage, faultOfMessage, unreadableMark } from './message.js';
 import { fieldOf } from './performatives.js';
-import type { SendingLink, SentDeliveries } from './sent-deliveries.js';
+import { type SendingLink, type SentDeliveries, sumOf } from './sent-deliveries.js';
 import { Violation, type Walker } from './values.js';
 
 export interface SessionLimits {
@@ -89,7 +89,7 @@ export class Session {
         return this.#sentFlow(frame);
       case 'transfer': {
         const { deliveryId } = fieldOf.transfer;
-        if (this.deliveries.transfers > 0)
+        if (this.deliveries.isUsed)
           throw new AgentError('bug', 'rhea sends on a session whose deliveries go beside it');
         if (frame.has(deliveryId)) this.#nextSent = (frame.uint(deliveryId) + 1) >>> 0;
         return undefined;
@@ -181,7 +181,7 @@ export class Session {
       throw new Violation('it says nothing of the credit of its link');
     const credit = frame.uint(linkCredit);
     if (link.sending !== undefined) {
-      link.sending.allowed = (frame.uint(deliveryCount) + credit) >>> 0;
+      link.sending.allowed = sumOf(frame.uint(deliveryCount), credit);
       // What rhea has left of it when it is told to drain, it counts down one by one.
       if (frame.flag(drain) && credit > mostDrained) throw new Violation('it drains an absurd credit');
       return 'pass';
@@ -207,7 +207,7 @@ export class Session {
     if (count > most)
       throw new Violation(`it settles ${count} deliveries where ${most} at most are outstanding`);
     const isOfOurs = frame.flag(role);
-    if (isOfOurs && this.deliveries.transfers > 0) {
+    if (isOfOurs && this.deliveries.isUsed) {
       this.deliveries.received(frame, firstId, lastId);
       this.#proceed();
       return 'drop';
