@@ -125,7 +125,7 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
   }
   const { deviceHub } = await import('./hub.js');
   const { sendTelemetry } = await import('./send-telemetry.js');
-  const hub = await deviceHub(io, identity, { flags, configured: config?.hub, log });
+  const hub = await deviceHub(io, identity, { flags, configured: config?.hub, log, goodbye: 'said' });
   return sendTelemetry(io, hub, {
     ...job,
     inflight: flags.inflight,
