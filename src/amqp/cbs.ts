@@ -6,6 +6,7 @@ import { AgentError, type ErrorCode } from '../errors.js';
 import type { Token } from '../identity/token.js';
 import { anyOf } from '../signals.js';
 import type { AmqpConnection } from './connection.js';
+import { untilEvent } from './events.js';
 import { SessionScope } from './scope.js';
 
 /** What the hub said to a token that it took. */
@@ -41,6 +42,11 @@ export class Cbs {
     return answer;
   }
 
+  /** Resolves when the hub has granted credit for a request, which leaves then; what is begun next comes right behind it. */
+  granted(signal: AbortSignal): Promise<void> {
+    return this.#links.granted(signal);
+  }
+
   /** The last one that the hub took on this connection. */
   get token(): Token | undefined {
     return this.#token;
@@ -73,6 +79,11 @@ class CbsLinks {
 
   get over(): AbortSignal {
     return this.#scope.over;
+  }
+
+  async granted(signal: AbortSignal): Promise<void> {
+    using until = anyOf(signal, this.over);
+    if (!this.#sender.sendable()) await untilEvent(this.#sender, { sendable: () => undefined }, until);
   }
 
   async putToken(token: Token, signal: AbortSignal): Promise<TokenAnswer> {

@@ -13,6 +13,7 @@ import { Cbs } from './cbs.js';
 import { ChannelOpener } from './channel.js';
 import { CommandLink } from './command-link.js';
 import { openConnection, type AmqpConnection } from './connection.js';
+import type { EarlyAttach } from './early-attach.js';
 import { encodeTelemetry } from './encode-telemetry.js';
 import { toAgentError } from './errors.js';
 import { MethodLink } from './methods.js';
@@ -41,6 +42,8 @@ export interface HubSessionOptions {
    * Default: answered, so that a connection that follows is not taken for a second one.
    */
   goodbye?: 'said' | 'answered' | undefined;
+  /** Attaches the links together with the token. Absent: when the hub has taken it. */
+  early?: EarlyAttach | undefined;
 }
 
 /** One connection's worth of hub: authorised, with its links attached on one AMQP session. */
@@ -78,19 +81,42 @@ const defaultAnswerWithinMs = 30_000;
  * and commands together on another (the shape of this product).
  */
 export async function openHubSession(options: HubSessionOptions, signal: AbortSignal): Promise<HubSession> {
+  const { early } = options;
   return withinDeadline(options, 'get us online', signal, async (until) => {
-    const connection = await openConnection(options, until);
+    if (early === undefined || early.isRefused) return openOnce(options, until);
     try {
-      using alive = anyOf(until, connection.over);
-      const cbs = options.token && new Cbs(connection);
-      if (options.token !== undefined) await cbs?.putToken(options.token(), alive);
-      const channels = channelsOf(connection, options);
-      return await attachLinks({ connection, cbs, channels, options }, alive);
+      const session = await openOnce(options, until, { early: true });
+      session.over.addEventListener('abort', () => early.isRefusedBy(session.over.reason));
+      return session;
     } catch (error) {
-      connection.fail(toAgentError(error));
-      throw error;
+      if (!early.isRefusedBy(error)) throw error;
+      return await openOnce(options, until);
     }
   });
+}
+
+async function openOnce(
+  options: HubSessionOptions,
+  until: AbortSignal,
+  { early = false } = {},
+): Promise<HubSession> {
+  const connection = await openConnection(options, until);
+  try {
+    using alive = anyOf(until, connection.over);
+    const cbs = options.token && new Cbs(connection);
+    const base = { connection, cbs, channels: channelsOf(connection, options), options };
+    if (options.token === undefined || cbs === undefined) return await attachLinks(base, alive);
+    const taken = cbs.putToken(options.token(), alive);
+    const mayAttach: Promise<unknown> = early ? cbs.granted(alive) : taken;
+    const attaching = mayAttach.then(() => attachLinks(base, alive));
+    // A token that is refused is the reason for what becomes of the links.
+    attaching.catch(() => undefined);
+    await taken;
+    return await attaching;
+  } catch (error) {
+    connection.fail(toAgentError(error));
+    throw error;
+  }
 }
 
 async function withinDeadline<T>(

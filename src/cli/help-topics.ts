@@ -90,6 +90,7 @@ const variables: Record<ToolName, [string, string][]> = {
     ['KEY', 'PEM file of the key of the certificate, readable by its owner only'],
     ['KEY_PASSPHRASE_FILE', 'file with the passphrase of that key'],
     ['GATEWAY_HOST', 'IoT Edge gateway to connect to instead of the hub'],
+    ['ATTACH', 'after-token or with-token: --attach'],
     ['CONFIG', 'configuration of the agent'],
   ],
   'iothub-service': hubVariables,

@@ -1,6 +1,6 @@
 import { Option } from 'commander';
 
-import type { CertificateConfig, HubConfig, Transport } from '../daemon/config-hub.js';
+import type { Attach, CertificateConfig, HubConfig, Transport } from '../daemon/config-hub.js';
 import type { SecretSource } from '../daemon/config-secret.js';
 import { AgentError } from '../errors.js';
 import {
@@ -50,6 +50,8 @@ export interface ConnectionFlags {
   /** Without user name and password. */
   proxy?: string | undefined;
   httpsPort?: number | undefined;
+  // Of a device only:
+  attach?: Attach | undefined;
 }
 
 /** What `addTimeoutOption` leaves in a command's flags. */
@@ -106,6 +108,7 @@ function addCertificateOptions(command: Subcommand): Subcommand {
 }
 
 const transports: readonly Transport[] = ['auto', 'amqp', 'amqp-ws'];
+const attachTimes: readonly Attach[] = ['after-token', 'with-token'];
 
 /** Options of the way to the hub; of one who speaks REST and no AMQP, fewer. */
 export function addConnectionOptions(
@@ -144,6 +147,13 @@ export function addConnectionOptions(
   if (side === 'device') {
     command.addOption(
       option('--gateway-host <host>', 'IoT Edge gateway to connect to instead of the hub', 'GATEWAY_HOST'),
+    );
+    command.addOption(
+      option(
+        '--attach <when>',
+        'links once the hub has taken the token, or with it: a round trip less (default after-token)',
+        'ATTACH',
+      ).choices(attachTimes),
     );
   }
   return command;

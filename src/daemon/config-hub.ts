@@ -19,6 +19,7 @@ export interface HubConfig {
   /** URL of an HTTP proxy. */
   proxy: SecretSource | undefined;
   httpsPort: number | undefined;
+  attach: Attach;
   /** Path of a PEM file. */
   ca: string | undefined;
   tokenTtlMs: number;
@@ -27,6 +28,9 @@ export interface HubConfig {
 
 /** `amqp`: on a port of its own. `amqp-ws`: inside of a WebSocket. `auto`: what gets through. */
 export type Transport = 'amqp' | 'amqp-ws' | 'auto';
+
+/** When links are attached: when the hub has taken the token, or together with it. */
+export type Attach = 'after-token' | 'with-token';
 
 export interface CertificateConfig {
   /** Path of a PEM file. */
@@ -67,6 +71,13 @@ export const hubSchema = v.strictObject({
   ),
   proxy: v.optional(v.pipe(secret, v.description('URL of an HTTP proxy, for WebSocket'))),
   https_port: v.optional(count('Port for WebSocket, where it is not 443', 1, 65_535)),
+  attach: v.optional(
+    v.pipe(
+      v.picklist(['after-token', 'with-token'], 'write "after-token" or "with-token"'),
+      v.description('Links when the hub has taken the token, or together with it: a round trip less'),
+    ),
+    'after-token',
+  ),
   ca: v.optional(v.pipe(v.string(), v.description('PEM file of further authorities to trust'))),
   token_ttl: v.optional(duration('Life of a token; it is renewed before', '1m', '365d'), '1h'),
   idle_timeout: v.optional(duration('Silence after which a connection counts as dead', '1s', '4m'), '10s'),
@@ -89,6 +100,7 @@ export function hubConfig(hub: HubFile, folder: (key: keyof HubFile) => string):
     transport: hub.transport,
     proxy: hub.proxy === undefined ? undefined : secretSource(hub.proxy, folder('proxy')),
     httpsPort: hub.https_port,
+    attach: hub.attach,
     ca: hub.ca === undefined ? undefined : resolve(folder('ca'), hub.ca),
     tokenTtlMs: hub.token_ttl,
     idleTimeoutMs: hub.idle_timeout,

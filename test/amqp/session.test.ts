@@ -2,12 +2,14 @@ import { createServer } from 'node:net';
 import { once } from 'node:events';
 import type { AddressInfo, connect } from 'node:net';
 
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 
 import type { DeliveredCommand } from '../../src/amqp/command-link.js';
+import { EarlyAttach } from '../../src/amqp/early-attach.js';
 import type { HubSession } from '../../src/amqp/session.js';
 import { encodeFor } from '../../src/amqp/session.js';
 import { deviceTokens } from '../../src/identity/token.js';
+import { silentLog } from '../../src/log.js';
 import { parseDeviceConnectionString } from '../../src/identity/connection-string.js';
 import { device, encode, failure, message, never, openSession, reasonOf, startHub } from './hub.js';
 
@@ -130,6 +132,83 @@ describe('opening', () => {
       message: expect.stringContaining('certificate') as string,
     });
     expect(hub.record.of('connected')).toEqual([]);
+  });
+});
+
+describe('attaching together with the token', () => {
+  const logged: string[] = [];
+  const log = { ...silentLog, warn: (text: string) => logged.push(text) };
+  beforeEach(() => (logged.length = 0));
+
+  test('the links are there before the hub has answered to the token, which is still waited for', async () => {
+    await using hub = await startHub();
+    hub.faults.add({ at: 'put-token', do: { act: 'delay', ms: 60_000 } });
+    const given = new AbortController();
+    let isOpen = false;
+    const opening = openSession(hub, { early: new EarlyAttach(log), signal: given.signal });
+    opening.then(
+      () => (isOpen = true),
+      () => undefined,
+    );
+    await hub.waitFor((record) => record.of('attached').length === 4);
+    expect(isOpen).toBe(false);
+    given.abort(new Error('seen enough'));
+    expect(await failure(opening)).toMatchObject({ message: 'seen enough' });
+    expect(logged).toEqual([]);
+  });
+
+  test('telemetry and commands pass over such a session', async () => {
+    await using hub = await startHub();
+    await using session = await openSession(hub, { early: new EarlyAttach(log) });
+    expect(await session.telemetry.send(encode(message()))).toEqual({ outcome: 'accepted' });
+    const taken = commandsOf(session, 1);
+    hub.sendCommand({ deviceId: device, body: 'go', messageId: 'c1' });
+    expect((await taken)[0]?.command.messageId).toBe('c1');
+    expect(hub.connections).toHaveLength(1);
+  });
+
+  test.each(['refuse', 'close'] as const)(
+    'a hub that answers with %s is asked in order, from then on and with one word about it',
+    async (act) => {
+      await using hub = await startHub();
+      const condition = 'amqp:unauthorized-access';
+      hub.faults.add({ at: 'attach', link: 'telemetry', do: { act, condition } });
+      const early = new EarlyAttach(log);
+      await using first = await openSession(hub, { early });
+      expect(await first.telemetry.send(encode(message()))).toEqual({ outcome: 'accepted' });
+      expect(early.isRefused).toBe(true);
+      expect(logged).toHaveLength(1);
+      const attached = hub.record.of('attached').length;
+      hub.faults.add({ at: 'put-token', do: { act: 'refuse', status: 500 } });
+      expect(await failure(openSession(hub, { early }))).toMatchObject({ condition: 'cbs:500' });
+      // Those of `$cbs`, and none before the answer.
+      expect(hub.record.of('attached')).toHaveLength(attached + 2);
+      expect(logged).toHaveLength(1);
+    },
+  );
+
+  test('so is one that detaches a link later', async () => {
+    await using hub = await startHub();
+    const early = new EarlyAttach(log);
+    await using session = await openSession(hub, { early });
+    hub.faults.now({ act: 'detach', condition: 'amqp:unauthorized-access' }, { link: 'telemetry' });
+    await reasonOf(session.over);
+    expect(early.isRefused).toBe(true);
+  });
+
+  test('what the hub has against the token is not taken for that, nor is a lost connection', async () => {
+    await using hub = await startHub();
+    const early = new EarlyAttach(log);
+    const connectionString = hub
+      .deviceConnectionString(device)
+      .replace(/SharedAccessKey=.*/, 'SharedAccessKey=bm90IHRoZSBrZXk=');
+    expect(await failure(openSession(hub, { early, connectionString }))).toMatchObject({
+      condition: 'cbs:401',
+    });
+    hub.faults.add({ at: 'attach', link: 'telemetry', do: { act: 'drop' } });
+    expect(await failure(openSession(hub, { early }))).toMatchObject({ code: 'unavailable' });
+    expect(early.isRefused).toBe(false);
+    expect(logged).toEqual([]);
   });
 });
 

@@ -241,7 +241,9 @@ describe('show', () => {
     // Of the file itself; and what belongs to the certificate has one origin with it.
     const others = ['CONFIG', 'KEY', 'KEY_PASSPHRASE_FILE'].map((name) => `IOTHUB_DEVICE_${name}`);
     expect(variables).toEqual(expect.arrayContaining([...others, 'IOTHUB_DEVICE_CA']));
-    const values: Record<string, string> = { TRANSPORT: 'amqp', HTTPS_PORT: '8443', LOG_FORMAT: 'json' };
+    const values: Record<string, string> = {
+      ...{ TRANSPORT: 'amqp', HTTPS_PORT: '8443', ATTACH: 'with-token', LOG_FORMAT: 'json' },
+    };
     for (const variable of variables.filter((name) => !others.includes(name))) {
       vi.stubEnv(variable, values[variable.replace('IOTHUB_DEVICE_', '')] ?? 'x');
       const { out } = await config(['show', '--origin', '--no-config']);

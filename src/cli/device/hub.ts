@@ -1,4 +1,5 @@
 import { DeviceCertificate } from '../../agent/certificate.js';
+import { EarlyAttach } from '../../amqp/early-attach.js';
 import { encodeFor, openHubSession, type HubSession, type HubSessionOptions } from '../../amqp/session.js';
 import type { Endpoint } from '../../amqp/socket.js';
 import { systemClock, type Clock } from '../../clock.js';
@@ -49,6 +50,8 @@ export async function deviceHub(
   const certificate = tokens === undefined ? certificateOf(identity, clock, log) : undefined;
   const host = identity.gatewayHost ?? identity.host;
   const endpoint = await endpointOf(io, host, { side: 'device', flags, configured, log });
+  const attach = flags.attach ?? configured?.attach;
+  const early = attach === 'with-token' ? new EarlyAttach(log) : undefined;
   let tokenExpiresAt: number | undefined;
   let extraCa = endpoint.trust?.extraCa;
   let isFirst = true;
@@ -76,7 +79,7 @@ export async function deviceHub(
         return await openHubSession(
           {
             endpoint: { ...endpoint, trust: { ...endpoint.trust, extraCa }, certificate: shown },
-            ...{ identity, links, log, idleTimeoutMs, goodbye },
+            ...{ identity, links, log, idleTimeoutMs, goodbye, early },
             token: makeToken && (() => makeToken(clock.now())),
           },
           signal,

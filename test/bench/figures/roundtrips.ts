@@ -1,4 +1,4 @@
-import { connectionStringAt } from '../kit/hub.js';
+import { connectionStringAt, type Hub } from '../kit/hub.js';
 import type { Bench, Figure, Reading } from '../kit/bench.js';
 import { agentOnce, officialOnce, timeOnce } from '../kit/once.js';
 
@@ -10,6 +10,7 @@ export const roundtrips: Figure = {
   about: 'how often a process that sends one message waits for the hub',
   contenders: {
     agent: (bench) => tripsOf(bench, agentOnce),
+    'agent, attach with token': (bench) => tripsOf(bench, withToken),
     official: (bench) => tripsOf(bench, officialOnce),
   },
   rows: [
@@ -17,7 +18,16 @@ export const roundtrips: Figure = {
       label: 'round trips of `send --data`, TLS 1.2, `$cbs` (floor 8, aim 7; official 10)',
       ...{ ours: 'agent', theirs: 'official', value: 'roundTrips', unit: '', floor: 0.8, aim: 0.7 },
     },
+    {
+      label: '… with `--attach with-token`',
+      ...{ ours: 'agent, attach with token', theirs: 'official', value: 'roundTrips', unit: '' },
+    },
   ],
+};
+
+const withToken = {
+  ...agentOnce,
+  args: (hub: Hub) => [...agentOnce.args(hub), '--attach', 'with-token'],
 };
 
 const nearMs = 10;

@@ -36,6 +36,7 @@ const keys: Readonly<Record<string, Setting['path']>> = {
   transport: ['hub', 'transport'],
   proxy: ['hub', 'proxy'],
   httpsPort: ['hub', 'https_port'],
+  attach: ['hub', 'attach'],
   ca: ['hub', 'ca'],
   logFormat: ['log', 'format'],
 };
