@@ -5,20 +5,12 @@ import { anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
 import { answer, type Route } from './http-server.js';
 import type { Reloaded } from './reload.js';
-import { type AgentStatus, spoolStatus } from './status.js';
+import type { AgentStatus } from './status.js';
 
 /** `GET /v1/status` */
 export function statusRoute(status: () => Promise<AgentStatus>): Route {
   return async ({ response }) => {
     answer(response, 200, await status());
-  };
-}
-
-/** `GET /v1/spool`: how much waits, since when, and what was dropped. */
-export function spoolRoute(spool: Pick<Spool, 'stats' | 'oldestAgeMs'>): Route {
-  return async ({ response }) => {
-    const { byPriority } = spool.stats();
-    answer(response, 200, { ...(await spoolStatus(spool)), byPriority });
   };
 }
 

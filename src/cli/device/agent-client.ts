@@ -129,8 +129,30 @@ export async function askStatus(socket: string, log: Log): Promise<AgentStatus |
 export async function askFor(socket: string, method: string, path: string): Promise<unknown> {
   const { status, body } = await ask(socket, method, path);
   if (status < 300) return body;
+  throw refusal(status, body);
+}
+
+/** What an agent says that refuses. */
+export async function refusedBy(answer: IncomingMessage): Promise<AgentError> {
+  return refusal(answer.statusCode ?? 0, parsed(await textOf(answer)));
+}
+
+function refusal(status: number, body: unknown): AgentError {
   const { error, code, hint } = body as { error?: string; code?: ErrorCode; hint?: string };
-  throw new AgentError(code ?? 'protocol', error ?? `the agent answered with the status ${status}`, { hint });
+  return new AgentError(code ?? 'protocol', error ?? `the agent answered with the status ${status}`, {
+    hint,
+  });
+}
+
+async function textOf(answer: IncomingMessage): Promise<string> {
+  const parts: Buffer[] = [];
+  let length = 0;
+  for await (const part of answer) {
+    parts.push(part as Buffer);
+    length += (part as Buffer).length;
+    if (length > longestAnswerBytes) throw new AgentError('protocol', 'what answers there is no agent');
+  }
+  return Buffer.concat(parts).toString();
 }
 
 const answerWithinMs = 5_000;
@@ -153,14 +175,7 @@ export async function ask(
   try {
     asked.end();
     const answer = await response;
-    const parts: Buffer[] = [];
-    let length = 0;
-    for await (const part of answer) {
-      parts.push(part as Buffer);
-      length += (part as Buffer).length;
-      if (length > longestAnswerBytes) throw new AgentError('protocol', 'what answers there is no agent');
-    }
-    return { status: answer.statusCode ?? 0, body: parsed(Buffer.concat(parts).toString()) };
+    return { status: answer.statusCode ?? 0, body: parsed(await textOf(answer)) };
   } finally {
     clearTimeout(timer);
     asked.destroy();

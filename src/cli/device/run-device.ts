@@ -162,7 +162,10 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   using _user = io.onSignal('SIGUSR2', () => {
     closeLook.toggle();
   });
-  const routes = controlRoutes({ board, telemetry, spool: store.spool, inbox, clock, reload });
+  const routes = controlRoutes({
+    ...{ board, telemetry, store, inbox, clock, reload },
+    directory: job.store.directory,
+  });
   await using _control = job.control === undefined ? undefined : await openControl(job.control, routes, log);
   await using _metrics =
     listen &&

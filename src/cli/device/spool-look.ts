@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { decodeTelemetry } from '../../amqp/messages.js';
 import { AgentError } from '../../errors.js';
 import type { Drops } from '../../store/drop-account.js';
-import { spoolDefaults } from '../../store/spool.js';
+import type { Entry, Selection } from '../../store/spool-entries.js';
 import type { Store } from '../../store/store.js';
 import { formatDuration, formatSize } from '../../units.js';
 import { visible } from '../../visible.js';
@@ -12,24 +12,20 @@ import type { Io } from '../io.js';
 import { jsonOnOneLine } from '../json-text.js';
 import { bodyForPeople, messageLine } from '../output-message.js';
 import { table, type Printable, type Printer, type TextLook } from '../output.js';
-import { entriesOf, entryFacts, entryLine, refusal, type Entry, type Selection } from './spool-entries.js';
-import type { SpoolPlace } from './spool-options.js';
+import type { SpoolAccess } from './spool-access.js';
+import { entryFacts, entryLine, refusal } from './spool-entries.js';
 
 /** What all of these look at, and where they print. */
 export interface SpoolView {
   io: Io;
-  store: Store;
-  place: SpoolPlace;
+  spool: SpoolAccess;
   printer: Printer;
 }
 
 /** How much is in the spool, how old it is, and what was dropped. */
-export async function printStats({ store, place, printer }: SpoolView): Promise<void> {
-  const { waiting, deadLetters, dropped } = store.spool.stats();
-  const { segments, diskBytes } = store.stats();
-  const oldestAgeMs = await store.spool.oldestAgeMs();
-  const { directory } = place;
-  const limitBytes = place.spool?.maximumBytes ?? spoolDefaults.maximumBytes;
+export async function printStats({ spool, printer }: SpoolView): Promise<void> {
+  const { waiting, deadLetters, dropped, oldestAgeMs, ...place } = await spool.facts();
+  const { directory, limitBytes, segments, diskBytes } = place;
   const facts = { directory, pending: waiting, oldestAgeMs, rejected: deadLetters, dropped, limitBytes };
   const oldest =
     oldestAgeMs === undefined ? '' : `, the oldest for ${formatDuration(toSeconds(oldestAgeMs))}`;
@@ -50,17 +46,17 @@ export async function printStats({ store, place, printer }: SpoolView): Promise<
 }
 
 /** A line for each message. */
-export async function printList({ io, store, printer }: SpoolView, selection: Selection): Promise<void> {
-  for await (const entry of entriesOf(store.spool, selection)) {
+export async function printList({ io, spool, printer }: SpoolView, selection: Selection): Promise<void> {
+  for await (const entry of spool.entries(selection)) {
     await printer.print(entryLine(entry));
     if (io.stdout.readerGone.aborted) return;
   }
 }
 
 /** Messages as a whole, with what is in them. */
-export async function printMessages({ store, printer }: SpoolView, ids: readonly number[]): Promise<void> {
+export async function printMessages({ spool, printer }: SpoolView, ids: readonly number[]): Promise<void> {
   let isFirst = true;
-  for await (const entry of entriesOf(store.spool, { ids })) {
+  for await (const entry of spool.entries({ ids })) {
     const page = messagePage(entry);
     const gap = isFirst ? '' : '\n';
     await printer.print({ json: page.json, text: (look) => gap + page.text(look) });
@@ -72,9 +68,9 @@ export async function printMessages({ store, printer }: SpoolView, ids: readonly
  * Lines that `send --ndjson` takes: the same messages, byte for byte. One that cannot be read is said and left out.
  * Returns the exit code.
  */
-export async function exportMessages({ io, store }: SpoolView, selection: Selection): Promise<number> {
+export async function exportMessages({ io, spool }: SpoolView, selection: Selection): Promise<number> {
   let exitCode: number = exitCodes.ok;
-  for await (const entry of entriesOf(store.spool, selection)) {
+  for await (const entry of spool.entries(selection)) {
     try {
       await io.stdout.write(`${exportLine(entry)}\n`);
     } catch (error) {
@@ -88,11 +84,11 @@ export async function exportMessages({ io, store }: SpoolView, selection: Select
 }
 
 /** Reads everything. Returns the exit code: `io` when something was damaged. */
-export async function verifyStore({ store, place, printer }: SpoolView): Promise<number> {
+export async function verifyStore(store: Store, directory: string, printer: Printer): Promise<number> {
   const { items } = await store.verify();
   // Also what was found when the store was opened.
   const { regions, bytes } = store.stats().damage;
-  const keptIn = regions === 0 ? undefined : join(place.directory, 'damaged');
+  const keptIn = regions === 0 ? undefined : join(directory, 'damaged');
   await printer.print({
     json: () => JSON.stringify({ items, damaged: regions, damagedBytes: bytes, keptIn }),
     text: () =>

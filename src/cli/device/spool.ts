@@ -12,7 +12,7 @@ import type { Io } from '../io.js';
 import { openLog } from '../log-options.js';
 import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js';
 import { count, duration } from '../values.js';
-import type { EntryState } from './spool-entries.js';
+import type { EntryState } from '../../store/spool-entries.js';
 import type { SpoolView } from './spool-look.js';
 import {
   addSpoolOptions,
@@ -40,7 +40,7 @@ type DrainFlags = LookFlags & ConnectionFlags & TimeoutFlags;
 export function spoolCommand(io: Io): Subcommand {
   const spool = new Subcommand('spool')
     .description(
-      'Telemetry that waits on disk for the hub, and what the hub has rejected. Each works while no agent runs: the agent has the spool for itself.',
+      'Telemetry that waits on disk for the hub, and what the hub has rejected. Asks the agent that has it; where none runs, looks into its store. An agent sends what waits by itself: drain, verify and dropping what waits are for when none runs.',
     )
     .examples(
       'iothub-device spool stats',
@@ -54,7 +54,8 @@ export function spoolCommand(io: Io): Subcommand {
       ['data', 'the hub rejected some'],
       ['no-input', 'there is no such spool or message'],
       ['io', 'damaged, or the disk fails'],
-      ['try-again', 'an agent has it'],
+      ['unavailable', 'the agent does not answer'],
+      ['try-again', 'an agent has it, and this cannot be done beside it'],
     );
   const verb = (name: string, description: string): Subcommand => {
     const command = new Subcommand(name).description(description);
@@ -135,12 +136,9 @@ export function spoolCommand(io: Io): Subcommand {
     );
   withOptions(
     verb('verify', 'read everything and say what is damaged').examples('iothub-device spool verify'),
-  ).action((flags: LookFlags) =>
-    look(io, flags, async (view) => {
-      const { verifyStore } = await import('./spool-look.js');
-      io.exitCode = await verifyStore(view);
-    }),
-  );
+  ).action(async (flags: LookFlags) => {
+    io.exitCode = await verifyIt(io, flags);
+  });
   return spool;
 }
 
@@ -160,12 +158,19 @@ function numbers(text: string, soFar: number[] | undefined): number[] {
   return [...(soFar ?? []), count(1)(text)];
 }
 
-/** Opens the spool that the flags mean, and lets go of it afterwards. */
 async function look(io: Io, flags: LookFlags, work: (view: SpoolView) => Promise<void>): Promise<void> {
+  const log = await openLog(io, flags, 'device', 'warn');
+  const { openSpoolAccess } = await import('./spool-access.js');
+  await using spool = await openSpoolAccess(io, flags, log);
+  await work({ io, spool, printer: createPrinter(io, flags) });
+}
+
+async function verifyIt(io: Io, flags: LookFlags): Promise<number> {
   const place = await findSpool(io, flags);
   const log = await openLog(io, flags, 'device', 'warn');
+  const { verifyStore } = await import('./spool-look.js');
   await using store = await openSpool(place, { log, whileInUse });
-  await work({ io, store, place, printer: createPrinter(io, flags) });
+  return await verifyStore(store, place.directory, createPrinter(io, flags));
 }
 
 async function drainIt(io: Io, flags: DrainFlags): Promise<number> {
@@ -185,4 +190,4 @@ async function drainIt(io: Io, flags: DrainFlags): Promise<number> {
 
 const whileInUse =
   'it is the agent, or another iothub-device that queues or drains\n' +
-  'an agent sends what waits by itself; stop it first to look into its spool';
+  'an agent sends what waits by itself; stop it first';
