@@ -20,6 +20,7 @@ export interface Stamp {
 /** Tells the age of stamps. Its sources are parameters for tests. */
 export class AgeClock {
   readonly #openedAtMs: number;
+  #lastStamp: Stamp | undefined;
 
   constructor(
     private readonly clock: Pick<Clock, 'now'>,
@@ -28,8 +29,13 @@ export class AgeClock {
     this.#openedAtMs = machine.uptimeMs();
   }
 
+  /** The same object as long as it says the same. */
   stamp(): Stamp {
-    return { wallMs: this.clock.now(), boot: this.machine.boot, uptimeMs: this.machine.uptimeMs() };
+    const wallMs = this.clock.now();
+    const uptimeMs = this.machine.uptimeMs();
+    const last = this.#lastStamp;
+    if (last?.wallMs === wallMs && last.uptimeMs === uptimeMs) return last;
+    return (this.#lastStamp = { wallMs, boot: this.machine.boot, uptimeMs });
   }
 
   /** Milliseconds, never negative. What was stored before the clock was set is as old as this process. */

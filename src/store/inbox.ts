@@ -5,8 +5,7 @@ import { AgeClock, type Machine, type Stamp } from './age.js';
 import { kinds } from './kinds.js';
 import type { Ledger, ReplyMessage } from './ledger.js';
 import type { DurableLog } from './log/durable-log.js';
-import type { Operation, PutOperation, Ref } from './log/record.js';
-import type { Item } from './log/reader.js';
+import type { Item, Operation, PutOperation, Ref } from './log/record.js';
 import { Serial } from './log/serial.js';
 import type { Spool } from './spool.js';
 

@@ -4,6 +4,7 @@ import { AgeClock, type Machine } from './age.js';
 import { decodeDeadLetter, putDeadLetter, type DeadLetter, type Refusal } from './dead-letter.js';
 import { DropAccount, type Drops } from './drop-account.js';
 import { kinds, priorities, type Priority } from './kinds.js';
+import { FreshReader } from './fresh-reader.js';
 import type { DurableLog } from './log/durable-log.js';
 import { recordBytes, type PutOperation, type Ref } from './log/record.js';
 import { Serial } from './log/serial.js';
@@ -101,6 +102,15 @@ export interface Amount {
   readonly bytes: number;
 }
 
+/** Messages on their way into the log. */
+interface Arriving {
+  readonly puts: PutOperation[];
+  /** Of each, on disk. */
+  readonly sizes: number[];
+  /** Of all. */
+  bytes: number;
+}
+
 /** Dropping makes room for a little more than is asked for, so that it is not done for each message. */
 const roomFactor = 1 / 64;
 /** How often messages are looked at for their age while nobody reads them. */
@@ -121,6 +131,7 @@ export class Spool {
   readonly #age: AgeClock;
   readonly #owed: OwedCommits;
   readonly #admitting = new Serial();
+  readonly #reader: FreshReader;
   /** Being written. */
   #promised = { count: 0, bytes: 0 };
   #expiredAtMs: number;
@@ -137,11 +148,17 @@ export class Spool {
     this.#owed = new OwedCommits(log);
     this.#expiredAtMs = -Infinity;
     this.#limits = limitsOf(limits);
+    this.#reader = new FreshReader(log);
   }
 
   /** Other limits from now on. What is there already is not dropped before something new comes. */
   limit(limits: SpoolLimits): void {
     this.#limits = limitsOf(limits);
+  }
+
+  /** Calls the listener when something is about to be written: what it asks for shares the write, and its sync. */
+  beforeWrite(listener: () => void): void {
+    this.log.beforeWrite(listener);
   }
 
   /** What waiting messages may take on disk. */
@@ -158,22 +175,52 @@ export class Spool {
    * Errors: `try-again` when the spool or the disk is full, with none of them stored, or only the first ones if the
    * disk became full meanwhile; `data` when one is too large; `io`.
    */
-  async append(messages: readonly NewMessage[]): Promise<Appended> {
+  append(messages: readonly NewMessage[]): Promise<Appended> {
+    let arriving: Arriving;
+    try {
+      arriving = this.#arriving(messages);
+    } catch (error) {
+      if (!(error instanceof AgentError)) throw error;
+      return Promise.reject(error);
+    }
+    return this.#admitsAtOnce(arriving) ? this.#store(arriving) : this.#storeInTurn(arriving);
+  }
+
+  #arriving(messages: readonly NewMessage[]): Arriving {
     const stamp = this.#age.stamp();
-    const puts = messages.map((message) => {
+    const arriving: Arriving = { puts: [], sizes: [], bytes: 0 };
+    for (const message of messages) {
       checkIds(message);
-      return putMessage(message, stamp);
-    });
-    const sizes = puts.map((put) => recordBytes([put]));
-    this.#checkSizes(sizes);
-    const { fitting, stored } = await this.#admitting.run(async () => {
+      const put = putMessage(message, stamp);
+      const size = recordBytes([put]);
+      if (size > this.log.longestValue) throw tooLarge(size, this.log.longestValue);
+      arriving.puts.push(put);
+      arriving.sizes.push(size);
+      arriving.bytes += size;
+    }
+    const { maximumBytes, maximumCount } = this.#limits;
+    if (arriving.bytes > maximumBytes) throw tooLarge(arriving.bytes, maximumBytes);
+    if (messages.length > maximumCount) {
+      throw new AgentError('data', `${messages.length} messages at once; the spool is for ${maximumCount}`);
+    }
+    return arriving;
+  }
+
+  /** There is room, nobody waits for any, and nothing else is to be done first: so it is nearly always. */
+  #admitsAtOnce({ puts, bytes }: Arriving): boolean {
+    return this.#admitting.isIdle && !this.#isExpiryDue() && this.#fits(bytes, puts.length);
+  }
+
+  async #storeInTurn({ puts, sizes }: Arriving): Promise<Appended> {
+    const { stored } = await this.#admitting.run(async () => {
       if (this.#isExpiryDue()) await this.#dropExpired();
       const count = await this.#makeRoom(sizes);
+      const fitting = sizes.slice(0, count);
       // Begun here, so that calls keep their order, and awaited outside, so that they share a write.
-      return { fitting: count, stored: this.#store(puts.slice(0, count), sumOf(sizes.slice(0, count))) };
+      return { stored: this.#store({ puts: puts.slice(0, count), sizes: fitting, bytes: sumOf(fitting) }) };
     });
-    const ids = await stored;
-    return { stored: fitting, dropped: messages.length - fitting, ids };
+    const { ids } = await stored;
+    return { stored: ids.length, dropped: puts.length - ids.length, ids };
   }
 
   /**
@@ -202,12 +249,13 @@ export class Spool {
     for (const priority of priorities) {
       while (messages.length < count && (messages.length === 0 || bytesLeft > 0)) {
         const limit = { count: count - messages.length, bytes: bytesLeft };
-        const items = await this.log.read(kindOf(priority), cursor[priority] ?? 0, limit);
-        if (items.length === 0) break;
-        for (const { ref, value } of items) {
+        const after = cursor[priority] ?? 0;
+        const found = await this.#reader.read(priority, after, limit);
+        if (found.length === 0) break;
+        for (const message of found) {
+          const { ref } = message;
           cursor[priority] = ref.id;
-          if (this.#owed.has(ref)) continue;
-          const message = decodeMessage(ref, value);
+          if (this.#owed.has(ref) || !this.log.isAlive(ref)) continue;
           if (this.#age.ageMs(message.storedAt) > this.#limits.maximumAgeMs) expired.push(ref);
           else messages.push(message);
           bytesLeft -= ref.bytes;
@@ -215,7 +263,7 @@ export class Spool {
       }
     }
     // What cannot be dropped now is found expired again at the next look.
-    await this.account.remove('expired', expired).catch(() => undefined);
+    if (expired.length > 0) await this.account.remove('expired', expired).catch(() => undefined);
     return { messages, cursor };
   }
 
@@ -303,16 +351,6 @@ export class Spool {
     return ages.length === 0 ? undefined : Math.max(...ages);
   }
 
-  #checkSizes(sizes: readonly number[]): void {
-    const { maximumBytes, maximumCount } = this.#limits;
-    const largest = Math.max(0, ...sizes);
-    if (largest > this.log.longestValue) throw tooLarge(largest, this.log.longestValue);
-    if (sumOf(sizes) > maximumBytes) throw tooLarge(sumOf(sizes), maximumBytes);
-    if (sizes.length > maximumCount) {
-      throw new AgentError('data', `${sizes.length} messages at once; the spool is for ${maximumCount}`);
-    }
-  }
-
   #waitingAmount(): Amount {
     let count = 0;
     let bytes = 0;
@@ -385,14 +423,14 @@ export class Spool {
     });
   }
 
-  async #store(puts: readonly PutOperation[], bytes: number): Promise<readonly number[]> {
-    if (puts.length === 0) return [];
+  async #store({ puts, bytes }: Arriving): Promise<Appended> {
+    if (puts.length === 0) return { stored: 0, dropped: 0, ids: [] };
     this.#promised.count += puts.length;
     this.#promised.bytes += bytes;
     try {
       const refs = await this.log.commitEach(puts);
       this.arrived();
-      return refs.map(({ id }) => id);
+      return { stored: refs.length, dropped: 0, ids: refs.map(({ id }) => id) };
     } finally {
       this.#promised.count -= puts.length;
       this.#promised.bytes -= bytes;
@@ -456,7 +494,8 @@ export class Spool {
 /** The header of a stored message counts their bytes in 16 bits; the hub takes 128. */
 function checkIds({ messageId, deviceId, moduleId = '' }: NewMessage): void {
   for (const id of [messageId, deviceId, moduleId]) {
-    if (Buffer.byteLength(id) > 1024) {
+    // At most three bytes for each of its units.
+    if (id.length > 1024 / 3 && Buffer.byteLength(id) > 1024) {
       throw new AgentError(
         'data',
         `an id of ${Buffer.byteLength(id)} bytes is too long: "${id.slice(0, 40)}…"`,

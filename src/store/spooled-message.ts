@@ -48,8 +48,9 @@ export function kindOf(priority: Priority): number {
 
 export function putMessage(message: NewMessage, storedAt: Stamp): PutOperation {
   const { messageId, deviceId, moduleId = '', encoded, priority = defaultPriority } = message;
-  const lengths = [messageId, deviceId, moduleId].map((text) => Buffer.byteLength(text));
-  const [idBytes = 0, deviceBytes = 0, moduleBytes = 0] = lengths;
+  const idBytes = Buffer.byteLength(messageId);
+  const deviceBytes = Buffer.byteLength(deviceId);
+  const moduleBytes = Buffer.byteLength(moduleId);
   const header = Buffer.allocUnsafe(fixedBytes + idBytes + deviceBytes + moduleBytes);
   header.writeUInt8(version, 0);
   header.writeUInt8(priority, 1);
@@ -59,27 +60,59 @@ export function putMessage(message: NewMessage, storedAt: Stamp): PutOperation {
   header.writeUInt16LE(idBytes, 22);
   header.writeUInt16LE(deviceBytes, 24);
   header.writeUInt16LE(moduleBytes, 26);
-  header.write(messageId, fixedBytes);
-  header.write(deviceId, fixedBytes + idBytes);
-  header.write(moduleId, fixedBytes + idBytes + deviceBytes);
+  header.write(messageId + deviceId + moduleId, fixedBytes);
   return { put: { kind: kindOf(priority), value: [header, encoded] } };
 }
 
 export function decodeMessage(ref: Ref, value: Buffer): SpooledMessage {
-  const idEnd = fixedBytes + value.readUInt16LE(22);
-  const deviceEnd = idEnd + value.readUInt16LE(24);
-  const moduleEnd = deviceEnd + value.readUInt16LE(26);
-  return {
-    ref,
-    messageId: value.toString('utf8', fixedBytes, idEnd),
-    deviceId: value.toString('utf8', idEnd, deviceEnd),
-    moduleId: moduleEnd > deviceEnd ? value.toString('utf8', deviceEnd, moduleEnd) : undefined,
-    priority: priorities[value.readUInt8(1)] ?? defaultPriority,
-    storedAt: {
-      wallMs: value.readDoubleLE(2),
-      uptimeMs: value.readDoubleLE(10),
-      boot: value.readUInt32LE(18),
-    },
-    encoded: value.subarray(moduleEnd),
-  };
+  const headerBytes = fixedBytes + value.readUInt16LE(22) + value.readUInt16LE(24) + value.readUInt16LE(26);
+  return new StoredMessage(ref, value, value.subarray(headerBytes));
+}
+
+/** The message out of the parts that `putMessage` made of it. */
+export function freshMessage(ref: Ref, [header, encoded]: readonly Buffer[]): SpooledMessage {
+  if (!header || !encoded) throw new Error('a message has two parts');
+  return new StoredMessage(ref, header, encoded);
+}
+
+/** Looks into the header only when it is asked: most messages are sent and removed without. */
+class StoredMessage implements SpooledMessage {
+  constructor(
+    readonly ref: Ref,
+    private readonly header: Buffer,
+    readonly encoded: Buffer,
+  ) {}
+
+  get messageId(): string {
+    return this.header.toString('utf8', fixedBytes, this.#idEnd);
+  }
+
+  get deviceId(): string {
+    return this.header.toString('utf8', this.#idEnd, this.#deviceEnd);
+  }
+
+  get moduleId(): string | undefined {
+    const bytes = this.header.readUInt16LE(26);
+    return bytes > 0 ? this.header.toString('utf8', this.#deviceEnd, this.#deviceEnd + bytes) : undefined;
+  }
+
+  get priority(): Priority {
+    return priorities[this.header.readUInt8(1)] ?? defaultPriority;
+  }
+
+  get storedAt(): Stamp {
+    return {
+      wallMs: this.header.readDoubleLE(2),
+      uptimeMs: this.header.readDoubleLE(10),
+      boot: this.header.readUInt32LE(18),
+    };
+  }
+
+  get #idEnd(): number {
+    return fixedBytes + this.header.readUInt16LE(22);
+  }
+
+  get #deviceEnd(): number {
+    return this.#idEnd + this.header.readUInt16LE(24);
+  }
 }

@@ -1,6 +1,6 @@
 import { Contents } from './contents.js';
 import type { StoreFile } from './files.js';
-import { encodeRecord, recordBytes, refsOf, type Operation, type Ref } from './record.js';
+import { encodeRecord, recordBytes, refOf, type Operation, type Ref } from './record.js';
 import { terminatorBytes } from './scan.js';
 import {
   encodeSegmentHeader,
@@ -35,12 +35,12 @@ export class ActiveSegment {
   }
 
   /**
-   * Records as the next write to the file, the segment's header before the first. `sequence` is the id of their
+   * A group of records as the next write to the file, the segment's header before the first. `sequence` is the id of their
    * first item. `into` is large enough for header, records and terminator.
    */
   encode(
     into: Buffer,
-    records: Iterable<readonly Operation[]>,
+    group: Iterable<{ readonly records: readonly (readonly Operation[])[] }>,
     sequence: number,
     previous: Previous,
   ): Buffer {
@@ -49,29 +49,33 @@ export class ActiveSegment {
     if (!this.isBegun) {
       end += encodeSegmentHeader({ mark, number, base: sequence, previous }).copy(into);
     }
-    for (const operations of records) {
-      end = encodeRecord(into, end, mark, sequence, operations);
-      for (const operation of operations) if ('put' in operation) sequence++;
+    for (const { records } of group) {
+      for (const operations of records) {
+        end = encodeRecord(into, end, mark, sequence, operations);
+        for (const operation of operations) if ('put' in operation) sequence++;
+      }
     }
     into.fill(0, end, end + terminatorBytes);
     return into.subarray(0, end + terminatorBytes);
   }
 
   /**
-   * Takes a record into the accounts, after it has reached the disk at the segment's end, and moves the end. The
-   * caller tells the catalog.
+   * Takes a record into the accounts, after it has reached the disk at the segment's end, and moves the end. `refs`
+   * gets what its puts are called. The caller tells the catalog.
    */
-  record(operations: readonly Operation[], sequence: number): Ref[] {
+  record(operations: readonly Operation[], sequence: number, refs: Ref[]): void {
     const at = Math.max(this.segment.end, segmentHeaderBytes);
     const bytes = recordBytes(operations);
-    const refs = refsOf(operations, sequence);
-    for (const ref of refs) this.contents.put(at, { sequence, operations: operations.length, bytes }, ref);
     for (const operation of operations) {
-      if ('put' in operation || this.contents.live.ordinal(operation.remove.id) >= 0) continue;
-      this.contents.foreign.push(operation.remove);
-      this.segment.foreignRemovals++;
+      if ('put' in operation) {
+        const ref = refOf(operation.put, sequence++);
+        this.contents.put(at, bytes, ref);
+        refs.push(ref);
+      } else if (this.contents.live.ordinal(operation.remove.id) < 0) {
+        this.contents.foreign.push(operation.remove);
+        this.segment.foreignRemovals++;
+      }
     }
     this.segment.end = at + bytes;
-    return refs;
   }
 }

@@ -188,7 +188,7 @@ async function write(
     for (const { ref, value } of await reader.readSegment(segment)) {
       const at = end;
       add([{ put: { kind: ref.kind, value: [value] } }], ref.id);
-      contents.put(at, { sequence: ref.id, operations: 1, bytes: ref.bytes }, ref);
+      contents.put(at, ref.bytes, ref);
       refs.push(ref);
     }
   }

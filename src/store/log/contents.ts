@@ -1,5 +1,5 @@
 import { LiveSet } from './live-set.js';
-import { decodeRemove, encodeRemove, removeBytes, type RecordHeader, type Ref } from './record.js';
+import { decodeRemove, encodeRemove, removeBytes, type Ref } from './record.js';
 
 /**
  * What the records of one segment say, gathered as they are written or read: where each item lies, which of them
@@ -14,9 +14,10 @@ export class Contents {
     this.live = new LiveSet(base);
   }
 
-  put(at: number, header: RecordHeader, ref: Ref): void {
+  /** `at` and `bytes` are those of the whole record. */
+  put(at: number, bytes: number, ref: Ref): void {
     this.live.add(ref);
-    this.entries.push(at, header.bytes, ref.kind);
+    this.entries.push(at, bytes, ref.kind);
   }
 
   remove(ref: Ref): void {

@@ -8,11 +8,11 @@ import { DamageKeeper } from './damage.js';
 import { cutOff, diskFiles, type Files } from './files.js';
 import { Housekeeping } from './housekeeping.js';
 import { own, type Owner } from './owner.js';
-import { Reader, type Item, type ReadLimit } from './reader.js';
-import { headerBytes, kindCount, type Operation, type Ref } from './record.js';
+import { Reader, type ReadLimit } from './reader.js';
+import { headerBytes, kindCount, type Item, type Operation, type Ref } from './record.js';
 import { recover } from './recovery.js';
 import { Spares } from './spares.js';
-import { Writer, type CommitOptions } from './writer.js';
+import { Writer, type CommitOptions, type StoredListener } from './writer.js';
 
 /**
  * The durable log: what has to outlast the process, and the power.
@@ -91,8 +91,8 @@ export class DurableLog implements AsyncDisposable {
   }
 
   /** A record each: when it fails, the first ones may have been stored all the same. Returns and errors as above. */
-  async commitEach(operations: readonly Operation[], options?: CommitOptions): Promise<readonly Ref[]> {
-    if (this.#closing) throw closed();
+  commitEach(operations: readonly Operation[], options?: CommitOptions): Promise<readonly Ref[]> {
+    if (this.#closing) return Promise.reject(closed());
     return this.parts.writer.write(
       operations.map((operation) => [operation]),
       options,
@@ -115,6 +115,16 @@ export class DurableLog implements AsyncDisposable {
         position = item.ref.id;
       }
     }
+  }
+
+  /** Tells of every item in the moment in which it is on disk, in the order of their ids, before anyone can read it. */
+  onStored(listener: StoredListener): void {
+    this.parts.writer.onStored = listener;
+  }
+
+  /** Calls the listener when something is about to be written: what it commits then shares the write, and its sync. */
+  beforeWrite(listener: () => void): void {
+    this.parts.writer.beforeWrite = listener;
   }
 
   /** How many items of a kind there are. */

@@ -92,7 +92,7 @@ function add(contents: Contents, bytes: Buffer, at: number, record: RecordHeader
   let next = 0;
   visitRecord(bytes, at, record, {
     put: (ref) => {
-      if (ref.id >= contents.live.next) contents.put(at, record, ref);
+      if (ref.id >= contents.live.next) contents.put(at, record.bytes, ref);
       next = ref.id + 1;
     },
     remove: (ref) => {

@@ -6,16 +6,11 @@ import type { Catalog } from './catalog.js';
 import type { Entries } from './contents.js';
 import type { DamageKeeper } from './damage.js';
 import type { Files, StoreFile } from './files.js';
-import { payloadIsSound, readHeader, visitRecord, type Ref } from './record.js';
+import { readItem, type Item, type Ref } from './record.js';
 import { readSegment } from './read-segment.js';
 import { Segment } from './segment.js';
 import { Serial } from './serial.js';
 import { savedEntries } from './summary.js';
-
-export interface Item {
-  readonly ref: Ref;
-  readonly value: Buffer;
-}
 
 export interface ReadLimit {
   readonly count: number;
@@ -182,18 +177,11 @@ export class Reader {
     for (const ordinal of ordinals) {
       const at = entries.offset(ordinal) - start;
       const id = segment.live.idAt(ordinal);
-      const header = readHeader(bytes, at, segment.name.mark);
-      if (!header || !payloadIsSound(bytes, at, header)) {
-        damaged.push(ordinal);
-        continue;
-      }
-      visitRecord(bytes, at, header, {
-        put: (ref, valueStart, valueEnd) => {
-          if (ref.id === id) items.push({ ref, value: bytes.subarray(valueStart, valueEnd) });
-        },
-        remove: () => undefined,
-      });
+      const item = readItem(bytes, at, segment.name.mark, id);
+      if (item === 'damaged') damaged.push(ordinal);
+      else if (item) items.push(item);
     }
+    if (damaged.length === 0) return;
     for (const region of regionsOf(entries, damaged)) {
       await this.options.damage.setAside(
         segment,
@@ -201,7 +189,7 @@ export class Reader {
         bytes.subarray(region.at - start, region.end - start),
       );
     }
-    if (damaged.length > 0) this.#lose(segment, entries, damaged);
+    this.#lose(segment, entries, damaged);
   }
 
   /** Whatever the damaged records put is lost. */

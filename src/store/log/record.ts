@@ -1,4 +1,4 @@
-import { crc32 } from 'node:zlib';
+import { crc32Of } from './crc32.js';
 
 /**
  * A record: what one commit puts and removes, whole or not at all. Little-endian.
@@ -29,6 +29,12 @@ export interface Ref {
   readonly id: number;
   /** What the item takes on disk when it is alone in its record. */
   readonly bytes: number;
+}
+
+/** One stored item, read. */
+export interface Item {
+  readonly ref: Ref;
+  readonly value: Buffer;
 }
 
 export interface Put {
@@ -90,26 +96,19 @@ export function encodeRecord(
   into.writeUInt32LE(end - at - headerBytes, at + 4);
   into.writeUIntLE(sequence, at + 8, 6);
   into.writeUInt16LE(operations.length, at + 14);
-  into.writeUInt32LE(crc32(into.subarray(at + headerBytes, end)), at + 16);
-  into.writeUInt32LE(crc32(into.subarray(at, at + 20)), at + 20);
+  into.writeUInt32LE(crc32Of(into, at + headerBytes, end), at + 16);
+  into.writeUInt32LE(crc32Of(into, at, at + 20), at + 20);
   return end;
 }
 
-/** What the puts of a record are called once it is stored. */
-export function refsOf(operations: readonly Operation[], sequence: number): Ref[] {
-  const refs: Ref[] = [];
-  for (const operation of operations) {
-    if (!('put' in operation)) continue;
-    const bytes = headerBytes + putSize(operation.put);
-    refs.push({ kind: operation.put.kind, id: sequence + refs.length, bytes });
-  }
-  return refs;
+/** What a put is called once it is stored. */
+export function refOf(put: Put, id: number): Ref {
+  return { kind: put.kind, id, bytes: headerBytes + putSize(put) };
 }
 
 /** The header at `at`, if one is there and undamaged; the payload is not looked at. */
 export function readHeader(bytes: Buffer, at: number, mark: number): RecordHeader | undefined {
-  if (at + headerBytes > bytes.length || bytes.readUInt32LE(at) !== mark) return undefined;
-  if (crc32(bytes.subarray(at, at + 20)) !== bytes.readUInt32LE(at + 20)) return undefined;
+  if (!isHeader(bytes, at, mark)) return undefined;
   return {
     sequence: bytes.readUIntLE(at + 8, 6),
     operations: bytes.readUInt16LE(at + 14),
@@ -120,8 +119,36 @@ export function readHeader(bytes: Buffer, at: number, mark: number): RecordHeade
 /** Whether all of the record is there and undamaged. */
 export function payloadIsSound(bytes: Buffer, at: number, header: RecordHeader): boolean {
   const end = at + header.bytes;
-  if (end > bytes.length) return false;
-  return crc32(bytes.subarray(at + headerBytes, end)) === bytes.readUInt32LE(at + 16);
+  return end <= bytes.length && crc32Of(bytes, at + headerBytes, end) === bytes.readUInt32LE(at + 16);
+}
+
+/** The item with this id out of the record at `at`, its value a view of `bytes`; undefined when it puts no such item. */
+export function readItem(bytes: Buffer, at: number, mark: number, id: number): Item | 'damaged' | undefined {
+  if (!isHeader(bytes, at, mark)) return 'damaged';
+  const start = at + headerBytes;
+  const end = start + bytes.readUInt32LE(at + 4);
+  if (end > bytes.length || crc32Of(bytes, start, end) !== bytes.readUInt32LE(at + 16)) return 'damaged';
+  let position = start;
+  for (let next = bytes.readUIntLE(at + 8, 6); position < end;) {
+    if (bytes[position] === remove) {
+      position += removeBytes;
+      continue;
+    }
+    const valueStart = position + putBytes;
+    const valueEnd = valueStart + bytes.readUInt32LE(position + 2);
+    if (next === id) {
+      const ref = { kind: bytes.readUInt8(position + 1), id, bytes: headerBytes + valueEnd - position };
+      return { ref, value: bytes.subarray(valueStart, valueEnd) };
+    }
+    next++;
+    position = valueEnd;
+  }
+  return undefined;
+}
+
+function isHeader(bytes: Buffer, at: number, mark: number): boolean {
+  if (at + headerBytes > bytes.length || bytes.readUInt32LE(at) !== mark) return false;
+  return crc32Of(bytes, at, at + 20) === bytes.readUInt32LE(at + 20);
 }
 
 /** Walks through the operations of a sound record. */
@@ -161,7 +188,10 @@ export function decodeRemove(bytes: Buffer, at: number): Ref {
 
 function encodePut(into: Buffer, at: number, { kind, value }: Put): number {
   let end = at + putBytes;
-  for (const part of value) end += part.copy(into, end);
+  for (const part of value) {
+    into.set(part, end);
+    end += part.length;
+  }
   into.writeUInt8(put, at);
   into.writeUInt8(kind, at + 1);
   into.writeUInt32LE(end - at - putBytes, at + 2);

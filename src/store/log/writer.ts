@@ -7,7 +7,7 @@ import { ActiveSegment } from './active-segment.js';
 import type { Catalog } from './catalog.js';
 import { cutOff, isDiskFull, removeDurably, type Files, type StoreFile } from './files.js';
 import type { Reader } from './reader.js';
-import { recordBytes, type Operation, type Ref } from './record.js';
+import { recordBytes, type Operation, type Put, type Ref } from './record.js';
 import { longestWriteBytes } from './read-segment.js';
 import type { Recovered } from './recovery.js';
 import { terminatorBytes } from './scan.js';
@@ -41,6 +41,9 @@ export interface WriterOptions {
   };
 }
 
+/** Told what a put is called, and what it holds. */
+export type StoredListener = (ref: Ref, put: Put) => void;
+
 /** One write and one sync take along what is waiting, up to here. */
 const groupBytes = longestWriteBytes - segmentHeaderBytes - terminatorBytes;
 /** What is written together when a caller asks for many records. */
@@ -53,12 +56,12 @@ const refuseMs = 1000;
 const progressShare = 1 / 64;
 
 interface Portion {
-  readonly records: (readonly Operation[])[];
-  bytes: number;
+  readonly records: readonly (readonly Operation[])[];
+  readonly bytes: number;
 }
 
 /** What a caller waits for, or a part of it. */
-interface Waiting extends Readonly<Portion> {
+interface Waiting extends Portion {
   readonly essential: boolean;
   readonly resolve: (refs: Ref[]) => void;
   readonly reject: (error: unknown) => void;
@@ -71,6 +74,8 @@ interface Waiting extends Readonly<Portion> {
  * When that fails too, they are refused.
  */
 export class Writer {
+  onStored: StoredListener = () => undefined;
+  beforeWrite: () => void = () => undefined;
   readonly #queue: Waiting[] = [];
   readonly #summaries = new Serial();
   #queuedBytes = 0;
@@ -103,16 +108,21 @@ export class Writer {
   }
 
   /** Resolves when all the records are on disk, with what their puts are called. */
-  async write(
+  write(
     records: readonly (readonly Operation[])[],
     { essential }: CommitOptions = {},
   ): Promise<readonly Ref[]> {
-    const portions = [...this.#portions(records)];
-    const bytes = portions.reduce((sum, portion) => sum + portion.bytes, 0);
-    if (this.#queuedBytes + bytes > queueBytes) throw diskTooSlow();
-    const parts = portions.map((portion) => this.#enqueue(portion, essential ?? removesOnly(portion)));
-    const [only] = parts;
-    return only && parts.length === 1 ? only : (await Promise.all(parts)).flat();
+    let bytes = 0;
+    for (const operations of records) {
+      const size = recordBytes(operations);
+      if (size > this.longestRecord) return Promise.reject(tooLarge(size, this.longestRecord));
+      bytes += size;
+    }
+    if (records.length === 0) return Promise.resolve([]);
+    if (this.#queuedBytes + bytes > queueBytes) return Promise.reject(diskTooSlow());
+    if (bytes <= this.#portionBytes) return this.#enqueue({ records, bytes }, essential);
+    const parts = this.#portions(records).map((portion) => this.#enqueue(portion, essential));
+    return Promise.all(parts).then((refs) => refs.flat());
   }
 
   /** Waits until everything is written. */
@@ -122,23 +132,27 @@ export class Writer {
   }
 
   /** Small enough that little of a segment stays empty. */
-  *#portions(records: readonly (readonly Operation[])[]): Generator<Portion> {
-    const limit = Math.min(portionBytes, this.longestRecord);
-    let portion: Portion = { records: [], bytes: 0 };
-    for (const operations of records) {
-      const bytes = recordBytes(operations);
-      if (bytes > this.longestRecord) throw tooLarge(bytes, this.longestRecord);
-      if (portion.bytes + bytes > limit && portion.bytes > 0) {
-        yield portion;
-        portion = { records: [], bytes: 0 };
-      }
-      portion.records.push(operations);
-      portion.bytes += bytes;
-    }
-    if (portion.bytes > 0) yield portion;
+  get #portionBytes(): number {
+    return Math.min(portionBytes, this.longestRecord);
   }
 
-  #enqueue({ records, bytes }: Portion, essential: boolean): Promise<Ref[]> {
+  #portions(records: readonly (readonly Operation[])[]): Portion[] {
+    const portions: Portion[] = [];
+    let first = 0;
+    let bytes = 0;
+    for (const [i, operations] of records.entries()) {
+      const size = recordBytes(operations);
+      if (bytes + size > this.#portionBytes && i > first) {
+        portions.push({ records: records.slice(first, i), bytes });
+        first = i;
+        bytes = 0;
+      }
+      bytes += size;
+    }
+    return [...portions, { records: records.slice(first), bytes }];
+  }
+
+  #enqueue({ records, bytes }: Portion, essential = removesOnly(records)): Promise<Ref[]> {
     return new Promise((resolve, reject) => {
       this.#queue.push({ records, bytes, essential, resolve, reject });
       this.#queuedBytes += bytes;
@@ -150,6 +164,7 @@ export class Writer {
     // What is asked for in the same turn of the event loop goes into the same write.
     await Promise.resolve();
     while (this.#queue.length > 0) {
+      this.beforeWrite();
       const group = await this.#nextGroup();
       if (group.length > 0) await this.#writeGroup(group);
     }
@@ -234,9 +249,8 @@ export class Writer {
   async #writeToActive(group: readonly Waiting[]): Promise<ActiveSegment> {
     const active = this.#active;
     if (!active) throw new Error('there is no segment to write to');
-    const records = group.flatMap((waiting) => waiting.records);
     const size = group.reduce((sum, { bytes }) => sum + bytes, segmentHeaderBytes + terminatorBytes);
-    const bytes = active.encode(this.#bufferOf(size), records, this.#nextId, this.#previous);
+    const bytes = active.encode(this.#bufferOf(size), group, this.#nextId, this.#previous);
     await active.file.write(bytes, active.segment.end);
     await active.file.sync();
     return active;
@@ -250,18 +264,30 @@ export class Writer {
     }
     const step = capacity * progressShare;
     const before = Math.floor(segment.end / step);
-    for (const waiting of group) waiting.resolve(waiting.records.flatMap((r) => this.#account(active, r)));
+    for (const { records, resolve } of group) {
+      const refs: Ref[] = [];
+      for (const operations of records) this.#account(active, operations, refs);
+      resolve(refs);
+    }
     if (Math.floor(segment.end / step) > before) this.options.housekeeping.poke();
   }
 
-  /** The record is on disk: now it counts. */
-  #account(active: ActiveSegment, operations: readonly Operation[]): Ref[] {
+  /** The record is on disk: now it counts. `refs` gets what its puts are called. */
+  #account(active: ActiveSegment, operations: readonly Operation[], refs: Ref[]): void {
     const { catalog } = this.options;
-    const refs = active.record(operations, this.#nextId);
-    this.#nextId += refs.length;
-    for (const ref of refs) catalog.added(ref);
-    for (const operation of operations) if ('remove' in operation) catalog.remove(operation.remove);
-    return refs;
+    let next = refs.length;
+    active.record(operations, this.#nextId, refs);
+    this.#nextId += refs.length - next;
+    for (const operation of operations) {
+      if ('remove' in operation) {
+        catalog.remove(operation.remove);
+        continue;
+      }
+      const ref = refs[next++];
+      if (!ref) continue;
+      catalog.added(ref);
+      this.onStored(ref, operation.put);
+    }
   }
 
   /**
@@ -350,7 +376,7 @@ export class Writer {
   }
 }
 
-function removesOnly({ records }: Portion): boolean {
+function removesOnly(records: Portion['records']): boolean {
   return records.every((operations) => operations.every((operation) => 'remove' in operation));
 }
 
