@@ -40,6 +40,15 @@ export interface SpoolOutboxOptions {
 /** So much is read at once, and again when there are so few left. */
 const readAhead = { count: 1_000, bytes: 1024 * 1024 };
 const readAgainAt = 500;
+/**
+ * So many removals are worth a write and a sync of their own. Fewer go along with the next message that is stored,
+ * and wait so long for it: at a hundred messages a second that halves the work of the disk.
+ */
+const removedTogether = 64;
+const removedWithinMs = 100;
+/** Of removals that the disk has not confirmed; with more, nothing is sent. */
+const mostUnrecorded = 10_000;
+const somethingNew = new Error('there is something new to do');
 
 /**
  * The spool as the pump sees it. Messages leave the spool when the hub has accepted them, become dead letters when
@@ -53,8 +62,9 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   readonly #onVerdict: (verdict: Verdict, bytes: number) => void;
   #cursor = Spool.start;
   #nextPlace = 0;
-  /** Read and not on their way, in the order of reading. */
+  /** Read, in the order of reading; those before `#nextReady` were taken. */
   #ready: SpoolEntry[] = [];
+  #nextReady = 0;
   /** Whether the last reading was cut off by its limits, so that there is more. */
   #hasMore = false;
   /** A reading that began before it was needed. */
@@ -63,7 +73,11 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   #out = 0;
   #flow: Flow = { flow: 'open' };
   readonly #pauses: Record<Pause, number> = { trouble: 0, throttled: 0, quota: 0, identity: 0 };
+  /** Accepted; their removal is not on its way to the disk yet. */
   #removing: SpooledMessage[] = [];
+  #removeTimer: NodeJS.Timeout | undefined;
+  /** Removals that are not on disk yet: so many messages at most are sent again after the power was cut. */
+  #unrecorded = 0;
   readonly #recording = new Set<Promise<void>>();
   /** Who waits for what becomes of a message, by its id. */
   readonly #watchers = new Map<number, (fate: Fate) => void>();
@@ -78,6 +92,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     this.#whenEmpty = whenEmpty;
     this.#random = options.random ?? Math.random;
     this.#onVerdict = options.onVerdict ?? (() => undefined);
+    spool.beforeWrite(this.#recordRemovals);
   }
 
   get flow(): Flow {
@@ -86,6 +101,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
 
   /** Resolves when what the hub has answered so far is recorded, or has failed to be and was logged. */
   async recorded(): Promise<void> {
+    this.#recordRemovals();
     while (this.#recording.size > 0) await Promise.all(this.#recording);
   }
 
@@ -104,16 +120,26 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   }
 
   take(fellows?: Fellows): SpoolEntry | undefined {
-    const [first] = this.#ready;
+    const first = this.#ready[this.#nextReady];
     if (first === undefined || !this.#lets(fellows) || !sharesWith(fellows, first)) return undefined;
-    this.#ready.shift();
+    this.#nextReady++;
     this.#out++;
-    if (this.#hasMore && this.#ready.length < readAgainAt) this.#readOn();
+    if (this.#readyCount === 0) this.#forgetTaken();
+    if (this.#hasMore && this.#readyCount < readAgainAt) this.#readOn();
     return first;
   }
 
+  get #readyCount(): number {
+    return this.#ready.length - this.#nextReady;
+  }
+
+  #forgetTaken(): void {
+    this.#ready.splice(0, this.#nextReady);
+    this.#nextReady = 0;
+  }
+
   async wait(signal: AbortSignal): Promise<boolean> {
-    while (this.#ready.length === 0 || !this.#letsAny()) {
+    while (this.#readyCount === 0 || !this.#letsAny()) {
       const news = this.#news.signal;
       try {
         using until = anyOf(signal, news);
@@ -168,6 +194,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   }
 
   #return(entries: readonly SpoolEntry[]): void {
+    this.#forgetTaken();
     this.#ready = [...entries, ...this.#ready].sort((a, b) => a.place - b.place);
     this.#tell();
   }
@@ -175,12 +202,16 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
   #tell(): void {
     const told = this.#news;
     this.#news = new AbortController();
-    told.abort();
+    told.abort(somethingNew);
   }
 
   /** Waits for what the flow allows; false when the spool is empty and that is the end. Rejects when `until` aborts. */
   async #waitForNews(until: AbortSignal): Promise<boolean> {
     const flow = this.#flow;
+    if (this.#isBehind) {
+      this.#recordRemovals();
+      return rejectionOf(until);
+    }
     if (flow.flow === 'paused') {
       await this.#clock.sleep(Math.max(0, flow.until - this.#clock.monotonic()), until);
       this.#flow = { ...flow, flow: 'probing', isOut: false };
@@ -197,7 +228,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     }
     const batch = await this.#spool.read(this.#cursor, readAhead);
     this.#keep(batch);
-    if (batch.messages.length > 0 || this.#ready.length > 0) return true;
+    if (batch.messages.length > 0 || this.#readyCount > 0) return true;
     return this.#out === 0 ? false : rejectionOf(until);
   }
 
@@ -216,6 +247,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
 
   #keep({ messages, cursor }: Batch): void {
     this.#cursor = cursor;
+    this.#forgetTaken();
     const bytes = messages.reduce((sum, { ref }) => sum + ref.bytes, 0);
     this.#hasMore = messages.length >= readAhead.count || bytes >= readAhead.bytes;
     for (const message of messages) {
@@ -232,7 +264,13 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     return true;
   }
 
+  /** The disk is: what it has not heard of is sent again after the power was cut, and shall not become more. */
+  get #isBehind(): boolean {
+    return this.#unrecorded >= mostUnrecorded;
+  }
+
   #letsAny(): boolean {
+    if (this.#isBehind) return false;
     return this.#flow.flow === 'open' || (this.#flow.flow === 'probing' && !this.#flow.isOut);
   }
 
@@ -258,22 +296,26 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     this.#log.warn('the hub wants a pause', { why, condition, seconds: Math.round(ms / 100) / 10 });
   }
 
-  /** Removals of one turn of the event loop go to the spool together. */
   #remove(message: SpooledMessage): void {
-    this.#removing.push(message);
-    if (this.#removing.length > 1) return;
-    const turnIsOver = new Promise<void>((resolve) => {
-      setImmediate(resolve);
-    });
-    this.#record(
-      turnIsOver.then(() => {
-        const accepted = this.#removing;
-        this.#removing = [];
-        return this.#spool.remove(accepted);
-      }),
-      'accepted messages could not be removed from the spool yet',
-    );
+    this.#unrecorded++;
+    const count = this.#removing.push(message);
+    // With all others of this turn of the event loop.
+    if (count === (this.#whenEmpty === 'end' ? 1 : removedTogether)) setImmediate(this.#recordRemovals);
+    else if (count === 1) this.#removeTimer = setTimeout(this.#recordRemovals, removedWithinMs);
   }
+
+  readonly #recordRemovals = (): void => {
+    clearTimeout(this.#removeTimer);
+    if (this.#removing.length === 0) return;
+    const accepted = this.#removing;
+    this.#removing = [];
+    const removed = this.#spool.remove(accepted).finally(() => {
+      const wasBehind = this.#isBehind;
+      this.#unrecorded -= accepted.length;
+      if (wasBehind) this.#tell();
+    });
+    this.#record(removed, 'accepted messages could not be removed from the spool yet');
+  };
 
   #record(work: Promise<void>, problem: string): void {
     const recording = work

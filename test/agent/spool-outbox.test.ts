@@ -10,15 +10,17 @@ import type { HubSession } from '../../src/amqp/session.js';
 import type { Clock } from '../../src/clock.js';
 import { systemClock } from '../../src/clock.js';
 import { silentLog } from '../../src/log.js';
+import { diskFiles, type Files } from '../../src/store/log/files.js';
 import { openStore, type Store } from '../../src/store/store.js';
 import { device, encode, failure, message, openSession, startHub } from '../amqp/hub.js';
 import { fastClock } from './clock.js';
 
 /** A store on disk with a spool, gone with the test. */
-async function openSpool(): Promise<Store & AsyncDisposable> {
+async function openSpool(files?: Files): Promise<Store & AsyncDisposable> {
   const directory = await mkdtemp(join(tmpdir(), 'iothub-test-'));
   const store = await openStore({
     directory,
+    files,
     ledger: {
       replyMessage: () => {
         throw new Error('no commands here');
@@ -338,3 +340,90 @@ test('one that is to be emptied ends when everything has an answer, also what ha
   const accepted = hub.record.of('telemetry').filter(({ outcome }) => outcome.outcome === 'accepted');
   expect(accepted.map(({ body }) => Number(body)).sort((a, b) => a - b)).toEqual(upTo(300));
 });
+
+describe('removals', () => {
+  test('of few messages go along with the next message that is stored', async () => {
+    await using hub = await startHub();
+    const syncs = countingDisk();
+    await using store = await openSpool(syncs.files);
+    const outbox = outboxOf(store);
+    await using session = await openSession(hub);
+    const stop = new AbortController();
+    const options = { window: 10, batches: true, clock: systemClock, stopping: stop.signal };
+    const pumping = pumpTelemetry(session, outbox, options);
+    const before = syncs.count;
+    for (const n of upTo(20)) {
+      await store.spool.append([newMessage(n)]);
+      await until(() => hub.record.of('telemetry').length > n);
+    }
+    await outbox.recorded();
+    expect(store.spool.stats().waiting.count).toBe(0);
+    // One for each message that was stored, and hardly any more; one each would be 40.
+    expect(syncs.count - before).toBeLessThan(32);
+    stop.abort();
+    await pumping;
+  });
+
+  test('that nobody writes along with anything are recorded all the same', async () => {
+    await using hub = await startHub();
+    await using store = await openSpool();
+    await using session = await openSession(hub);
+    await store.spool.append([newMessage(1)]);
+    await drain(session, store, outboxOf(store));
+    expect(store.spool.stats().waiting.count).toBe(0);
+  });
+
+  test('that the disk has not confirmed do not become more and more: then nothing is sent', async () => {
+    await using hub = await startHub();
+    const disk = countingDisk();
+    await using store = await openSpool(disk.files);
+    const count = 11_000;
+    for (const n of upTo(count / 1_000)) {
+      await store.spool.append(upTo(1_000).map((m) => newMessage(n * 1_000 + m)));
+    }
+    const goOn = disk.block();
+    await using session = await openSession(hub);
+    const outbox = outboxOf(store);
+    const draining = drain(session, store, outbox, { batches: true, window: 200 });
+    const sent = () => hub.record.of('telemetry').length;
+    await until(() => sent() >= 10_000);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(sent()).toBeLessThanOrEqual(10_000 + 200);
+    goOn();
+    await draining;
+    await outbox.recorded();
+    expect(sent()).toBe(count);
+    expect(store.spool.stats().waiting.count).toBe(0);
+  });
+});
+
+/** The disk, with its syncs counted, and held up on request. */
+function countingDisk() {
+  let gate = Promise.resolve();
+  const counted = {
+    count: 0,
+    block(): () => void {
+      let open: () => void = () => undefined;
+      gate = new Promise((resolve) => (open = resolve));
+      return open;
+    },
+    files: {
+      ...diskFiles,
+      async open(path: string, access: 'read' | 'write') {
+        const file = await diskFiles.open(path, access);
+        const sync = file.sync.bind(file);
+        file.sync = async () => {
+          counted.count++;
+          await gate;
+          await sync();
+        };
+        return file;
+      },
+    } satisfies Files,
+  };
+  return counted;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
