@@ -19,22 +19,41 @@ export async function serveCommands(
     onSettled,
   }: { stopping: AbortSignal; log: Log; onSettled?: (decision: CommandDecision) => void },
 ): Promise<void> {
-  const inHand = new Set<Promise<void>>();
+  let inHand = 0;
+  let onIdle = (): void => undefined;
+  let isTopUpDue = false;
   const topUp = () => {
+    isTopUpDue = false;
     if (!stopping.aborted) commands.grant(dispatcher.freeSlots - commands.credit);
   };
+  /** For all the slots that become free in a turn of the event loop at once: each grant is a frame. */
+  const topUpSoon = () => {
+    if (!isTopUpDue) setImmediate(topUp);
+    isTopUpDue = true;
+  };
 
-  const handle = async ({ command, settle }: DeliveredCommand) => {
-    const decision = await dispatcher.handle(command, { signal: over });
-    const { outcome, handler, elapsedMs } = decision;
-    const facts = { message: command.messageId, outcome, handler, ms: Math.round(elapsedMs) };
-    if (!settle(outcomeOf(decision))) {
-      log.info('the connection was lost before the hub heard of a command; it will deliver it again', facts);
-      return;
+  const take = async ({ command, settle }: DeliveredCommand) => {
+    inHand++;
+    try {
+      const decision = await dispatcher.handle(command, { signal: over });
+      const { outcome, handler, elapsedMs } = decision;
+      const facts = { message: command.messageId, outcome, handler, ms: Math.round(elapsedMs) };
+      if (!settle(outcomeOf(decision))) {
+        log.info(
+          'the connection was lost before the hub heard of a command; it will deliver it again',
+          facts,
+        );
+        return;
+      }
+      log.debug('command settled', facts);
+      onSettled?.(decision);
+      await dispatcher.settled(decision);
+    } catch (error) {
+      log.error('a command could not be recorded; the hub will deliver it again', { error });
+    } finally {
+      inHand--;
+      if (inHand === 0) onIdle();
     }
-    log.debug('command settled', facts);
-    onSettled?.(decision);
-    await dispatcher.settled(decision);
   };
 
   commands.onCommand((delivered) => {
@@ -42,19 +61,19 @@ export async function serveCommands(
     if (stopping.aborted) return;
     const { command } = delivered;
     log.debug('command received', { message: command.messageId, bytes: command.body.length });
-    const task = handle(delivered).catch((error: unknown) => {
-      log.error('a command could not be recorded; the hub will deliver it again', { error });
-    });
-    inHand.add(task);
-    void task.finally(() => inHand.delete(task));
+    void take(delivered);
   });
-  using _freed = dispatcher.onFreeSlots(topUp);
+  using _freed = dispatcher.onFreeSlots(topUpSoon);
   topUp();
 
   using either = anyOf(stopping, over);
   await aborted(either);
   over.throwIfAborted();
-  await Promise.race([Promise.all(inHand), aborted(over)]);
+  const idle = new Promise<void>((resolve) => {
+    onIdle = resolve;
+    if (inHand === 0) resolve();
+  });
+  await Promise.race([idle, aborted(over)]);
   await commands.flushed();
 }
 

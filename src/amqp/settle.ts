@@ -10,11 +10,11 @@ import type { CommandOutcome } from '../model.js';
 export class Settlement {
   readonly #queue: { delivery: Delivery; outcome: SettledAs }[] = [];
   /** What this turn settles as; undefined while nothing has been settled in it. */
-  #turn: string | undefined;
+  #turn: SettledAs | undefined;
 
   settle(delivery: Delivery, outcome: SettledAs): void {
-    this.#queue.push({ delivery, outcome });
-    this.#drain();
+    if (this.#queue.length === 0 && this.#fits(outcome)) apply(delivery, outcome);
+    else this.#queue.push({ delivery, outcome });
   }
 
   /** Resolves when everything handed in so far has been given to the connection. */
@@ -26,23 +26,28 @@ export class Settlement {
     }
   }
 
-  #drain(): void {
-    for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-      const kind = JSON.stringify(next.outcome);
-      if (this.#turn === undefined) {
-        // rhea writes in a nextTick of this turn; a new turn of the loop comes after it.
-        setImmediate(() => {
-          this.#turn = undefined;
-          this.#drain();
-        });
-      } else if (this.#turn !== kind) {
-        return;
-      }
-      this.#turn = kind;
-      this.#queue.shift();
-      apply(next.delivery, next.outcome);
-    }
+  /** Whether it may be settled in this turn; the first to be makes it one of its kind. */
+  #fits(outcome: SettledAs): boolean {
+    if (this.#turn !== undefined) return isSame(this.#turn, outcome);
+    this.#turn = outcome;
+    // rhea writes in a nextTick of this turn; a new turn of the loop comes after it.
+    setImmediate(() => {
+      this.#turn = undefined;
+      this.#drain();
+    });
+    return true;
   }
+
+  #drain(): void {
+    const end = this.#queue.findIndex(({ outcome }) => !this.#fits(outcome));
+    const settled = this.#queue.splice(0, end < 0 ? this.#queue.length : end);
+    for (const { delivery, outcome } of settled) apply(delivery, outcome);
+  }
+}
+
+function isSame(one: SettledAs, other: SettledAs): boolean {
+  if (one.outcome === 'accept') return other.outcome === 'accept';
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 /** The outcomes of AMQP 1.0 messaging, 3.4; `modified` is for a command that this receiver should not see again. */

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 import type { Command } from '../model.js';
 
@@ -13,5 +13,5 @@ export function commandKey(command: Command): string | undefined {
   const { deviceId, moduleId, sequenceNumber, messageId, enqueuedAt, body } = command;
   if (sequenceNumber === undefined && messageId === undefined) return undefined;
   const facts = [deviceId, moduleId ?? null, sequenceNumber ?? null, enqueuedAt ?? null, messageId ?? null];
-  return createHash('sha256').update(JSON.stringify(facts)).update('\0').update(body).digest('base64url');
+  return hash('sha256', Buffer.concat([Buffer.from(`${JSON.stringify(facts)}\0`), body]), 'base64url');
 }

@@ -176,8 +176,8 @@ class InboxWorker {
     return this.#options.inForce.all.find(({ on, name }) => on === 'command' && name === handler);
   }
 
-  #laneOf({ id, command }: WaitingCommand, handler: Handler): string {
-    return laneOf(handler.order ?? this.#options.order, handler, command, String(id));
+  #laneOf({ command }: WaitingCommand, handler: Handler): string | undefined {
+    return laneOf(handler.order ?? this.#options.order, handler, command);
   }
 
   async #postpone(waiting: WaitingCommand, handler: Handler, answer: Answer): Promise<void> {

@@ -8,17 +8,18 @@ import type { Command, CommandOutcome, CommandReply } from '../model.js';
  */
 export interface CommandLedger {
   received(key: string, command: Command): Promise<KnownCommand>;
-  started(key: string, run: { handler: string; attempt: number }): Promise<void>;
-  finished(key: string, result: FinishedRun): Promise<void>;
+  started(key: string, run: { handler: string; attempt: number }): Promise<unknown>;
+  finished(key: string, result: FinishedRun): Promise<unknown>;
   settled(key: string): Promise<void>;
 }
 
-export type KnownCommand =
+export type KnownCommand = UndecidedCommand | { state: 'decided'; outcome: CommandOutcome };
+
+export type UndecidedCommand =
   /** To be run. `attempts` were begun before, of which `faults` crashed. */
   | { state: 'open'; attempts: number; faults: number }
   /** Begun, but nobody knows how it ended: the agent did before, or could not record it. That is one of the faults. */
-  | { state: 'unknown'; attempts: number; faults: number }
-  | { state: 'decided'; outcome: CommandOutcome };
+  | { state: 'unknown'; attempts: number; faults: number };
 
 export interface FinishedRun {
   /** Accept and reject are final; after a release the command is open again. */

@@ -26,7 +26,9 @@ export function findRoute<H extends { on: HandlerEvent['event']; match?: Match |
   handlers: readonly H[],
   event: HandlerEvent,
 ): H | undefined {
-  return handlers.find((handler) => handler.on === event.event && matches(handler.match ?? {}, event));
+  return handlers.find(
+    ({ on, match }) => on === event.event && (match === undefined || matches(match, event)),
+  );
 }
 
 export function matches(match: Match, event: HandlerEvent): boolean {

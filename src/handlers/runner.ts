@@ -2,9 +2,9 @@ import { setMaxListeners } from 'node:events';
 
 import type { Clock } from '../clock.js';
 import { errorText } from '../errors.js';
-import type { Log } from '../log.js';
+import type { Log, LogFields } from '../log.js';
 import type { HandlerEvent } from './contract.js';
-import type { Answer, Handler } from './handler.js';
+import type { Answer, Handler, Run } from './handler.js';
 
 export type HandlerHealth = { state: 'ok' } | { state: 'degraded'; reason: string; since: number };
 
@@ -34,15 +34,21 @@ export class Runner {
 
   /** Never rejects. */
   async run(handler: Handler, event: HandlerEvent, attempt: number, timeoutMs: number): Promise<Answer> {
-    const log = this.#log.child({ handler: handler.name, ...identification(event) });
     const [stopping, killing] = [this.#stopping.signal, this.#killing.signal];
-    const run = { attempt, timeoutMs, log, stopping, killing };
-    const answer = await handler.run(event, run).catch((error: unknown): Answer => {
-      log.error('the handler failed in a way that it never should', { error });
-      return { outcome: 'release', status: 500, reason: errorText(error), decidedBy: 'fault' };
-    });
+    const run = new LoggedRun(attempt, timeoutMs, stopping, killing, () =>
+      this.#log.child(identification(handler, event)),
+    );
+    let answer: Answer;
+    try {
+      answer = await handler.run(event, run);
+    } catch (error) {
+      run.log.error('the handler failed in a way that it never should', { error });
+      answer = { outcome: 'release', status: 500, reason: errorText(error), decidedBy: 'fault' };
+    }
     this.#note(handler.name, answer);
-    log.debug('the handler answered', { outcome: answer.outcome, reason: answer.reason, attempt });
+    const { outcome, reason } = answer;
+    const whole = Object.assign(identification(handler, event), { outcome, reason, attempt });
+    this.#log.debug('the handler answered', whole);
     return answer;
   }
 
@@ -67,10 +73,10 @@ export class Runner {
 
   #note(name: string, { decidedBy, reason = 'unknown' }: Answer): void {
     if (decidedBy === 'stopping') return;
-    const before = this.#health.get(name) ?? { state: 'ok' };
+    const before = this.#health.get(name) ?? working;
     if (decidedBy === 'handler') {
       if (before.state === 'degraded') this.#log.info('a handler works again', { handler: name });
-      this.#health.set(name, { state: 'ok' });
+      this.#health.set(name, working);
     } else if (before.state === 'ok' || before.reason !== reason) {
       const facts = { handler: name, reason };
       if (decidedBy === 'installation') this.#log.error('a handler cannot be started', facts);
@@ -81,13 +87,33 @@ export class Runner {
   }
 }
 
-function identification(event: HandlerEvent): Record<string, unknown> {
+const working: HandlerHealth = { state: 'ok' };
+
+/** Its log is only made for those who write to it: that costs more than all the rest. */
+class LoggedRun implements Run {
+  #log: Log | undefined;
+
+  constructor(
+    readonly attempt: number,
+    readonly timeoutMs: number,
+    readonly stopping: AbortSignal,
+    readonly killing: AbortSignal,
+    private readonly makeLog: () => Log,
+  ) {}
+
+  get log(): Log {
+    this.#log ??= this.makeLog();
+    return this.#log;
+  }
+}
+
+function identification({ name: handler }: Handler, event: HandlerEvent): LogFields {
   switch (event.event) {
     case 'command':
-      return { message: event.messageId };
+      return { handler, message: event.messageId };
     case 'method':
-      return { method: event.method };
+      return { handler, method: event.method };
     case 'twin':
-      return { path: event.path, version: event.version };
+      return { handler, path: event.path, version: event.version };
   }
 }

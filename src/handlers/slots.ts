@@ -1,49 +1,47 @@
 /**
- * A lane is what must happen one after the other. `enter` resolves when everything that entered the lane before has
- * left; leaving is disposing of what it resolves to.
+ * A lane is what must happen one after the other. `enter` returns when everything that entered the lane before has
+ * left; leaving is disposing of what it returns. What has no lane waits for nobody.
  */
 export class Lanes {
-  readonly #tails = new Map<string, Promise<void>>();
+  /** Who waits behind the one that is in a lane. */
+  readonly #waiting = new Map<string, Waiting>();
 
-  async enter(lane: string): Promise<Disposable> {
-    const before = this.#tails.get(lane);
-    const { promise: left, resolve: leave } = openPromise();
-    const tail = (before ?? Promise.resolve()).then(() => left);
-    this.#tails.set(lane, tail);
-    await before;
-    return {
+  enter(lane: string | undefined): Disposable | Promise<Disposable> {
+    if (lane === undefined) return nothingHeld;
+    const turn = {
       [Symbol.dispose]: () => {
-        if (this.#tails.get(lane) === tail) this.#tails.delete(lane);
-        leave();
+        this.#leave(lane);
       },
     };
+    const waiting = this.#waiting.get(lane);
+    if (waiting !== undefined) return waiting.behind(turn);
+    this.#waiting.set(lane, new Waiting());
+    return turn;
+  }
+
+  #leave(lane: string): void {
+    if (!this.#waiting.get(lane)?.callNext()) this.#waiting.delete(lane);
   }
 }
 
 /** So many at once; who comes later waits, first come first served. */
-export class Limit {
+export class Limit implements Disposable {
   #room: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Waiting();
 
   constructor(room: number) {
     this.#room = room;
   }
 
-  async enter(): Promise<Disposable> {
-    if (this.#room > 0) {
-      this.#room--;
-    } else {
-      const { promise: called, resolve: call } = openPromise();
-      this.#waiting.push(call);
-      await called;
-    }
-    return {
-      [Symbol.dispose]: () => {
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#room++;
-        else next();
-      },
-    };
+  /** Returns a place, to be disposed of once. */
+  enter(): Disposable | Promise<Disposable> {
+    if (this.#room === 0) return this.#waiting.behind(this);
+    this.#room--;
+    return this;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#waiting.callNext()) this.#room++;
   }
 }
 
@@ -62,18 +60,14 @@ export class Slots {
     return this.#closed ? 0 : Math.max(0, this.total - this.#taken);
   }
 
-  take(): Disposable {
-    let held = true;
+  take(): void {
     this.#taken++;
     this.#tell();
-    return {
-      [Symbol.dispose]: () => {
-        if (!held) return;
-        held = false;
-        this.#taken--;
-        this.#tell();
-      },
-    };
+  }
+
+  giveBack(): void {
+    this.#taken--;
+    this.#tell();
   }
 
   /** From now on none is free. */
@@ -92,10 +86,27 @@ export class Slots {
   }
 }
 
-function openPromise(): { promise: Promise<void>; resolve: () => void } {
-  let resolve: () => void = () => undefined;
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
+/** First come, first served. */
+class Waiting {
+  readonly #calls: (() => void)[] = [];
+
+  /** Resolves to what is waited for when it is called. */
+  behind<T>(place: T): Promise<T> {
+    return new Promise((resolve) => {
+      this.#calls.push(() => {
+        resolve(place);
+      });
+    });
+  }
+
+  /** False when nobody waits. */
+  callNext(): boolean {
+    const call = this.#calls.shift();
+    call?.();
+    return call !== undefined;
+  }
 }
+
+const nothingHeld: Disposable = {
+  [Symbol.dispose]: () => undefined,
+};

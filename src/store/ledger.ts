@@ -48,13 +48,16 @@ export interface LedgerOptions {
 
 export const ledgerDefaults = { retainMs: 24 * 3600 * 1000, maximumCount: 10_000 } as const;
 
-/** One command, as its item in the log says (JSON). */
-interface Entry {
-  readonly key: string;
-  readonly command: CommandFacts;
+/** Commands that came to the same at the same time, as an item of the log says (JSON). */
+interface Page {
+  readonly keys: readonly string[];
   readonly at: Stamp;
-  readonly handler?: string | undefined;
   readonly progress: Progress;
+}
+
+/** As it was written before there were pages. */
+interface PageOfOne extends Omit<Page, 'keys'> {
+  readonly key: string;
 }
 
 type Progress =
@@ -65,23 +68,34 @@ type Progress =
   | { readonly is: 'decided'; readonly outcome: CommandOutcome }
   | { readonly is: 'settled'; readonly outcome: CommandOutcome };
 
-const received = { is: 'received', attempts: 0, faults: 0 } as const;
+/** What nearly all commands come to; those that are at the same of these share a page. */
+const usual = {
+  received: { is: 'received', attempts: 0, faults: 0 },
+  started: { is: 'started', attempts: 1, faults: 0 },
+  accepted: { is: 'decided', outcome: { outcome: 'accept' } },
+  acceptSettled: { is: 'settled', outcome: { outcome: 'accept' } },
+} as const satisfies Record<string, Progress>;
 
 interface Known {
   readonly key: string;
-  readonly command: CommandFacts;
+  /** Undefined when it was read from the log, until it is delivered again. */
+  command: CommandFacts | undefined;
   at: Stamp;
-  handler: string | undefined;
   progress: Progress;
-  /** Of what the log holds; undefined when it holds nothing. */
-  ref: Ref | undefined;
+  /** Where that is in the log; undefined when it is not. */
+  item: Item | undefined;
   /** Pending while a change of it is on its way to the disk. */
   changing: Promise<unknown> | undefined;
 }
 
+/** An item of the log, and how many commands it is still about. */
+interface Item {
+  readonly ref: Ref;
+  commands: number;
+}
+
 interface Change {
   readonly known: Known;
-  readonly handler: string | undefined;
   readonly progress: Progress;
 }
 
@@ -94,12 +108,16 @@ const spareShare = 1 / 64;
 /** A damaged record costs what is in it; and beyond some, a larger one is hardly cheaper. */
 const changesPerRecord = 32;
 
+const neverReceived = 'the ledger was told of a command that it never received';
+
 /**
  * What is known of commands, so that one with a recorded outcome never runs again: received → started → decided →
- * settled, each an item that replaces the one before. Implements `CommandLedger` of `handlers/`.
+ * settled. Implements `CommandLedger` of `handlers/`.
  *
- * Changes that are asked for in the same turn of the event loop share records and a sync. That a command is settled,
- * or forgotten, goes along with the next of them: when the power is cut before that, its outcome is known all the same.
+ * Changes that are asked for in the same turn of the event loop share a sync, records, and pages. What the log says
+ * last of a command counts, so that a page can go when the log has something newer of all that are on it. That it
+ * goes, and that commands are settled, is written with the next changes. When the power is cut before that, more is
+ * known than need be, and nothing that is not true.
  */
 export class Ledger {
   /** The one that changed longest ago first. */
@@ -112,7 +130,8 @@ export class Ledger {
   #batches: Batch[] = [];
   /** The disk does not know yet that they are. */
   #settled: Known[] = [];
-  #forgotten: Ref[] = [];
+  /** Items that say nothing any more. */
+  #outdated: Ref[] = [];
 
   private constructor(
     private readonly log: DurableLog,
@@ -139,43 +158,36 @@ export class Ledger {
   }
 
   /** Where the command stands; one that is not known is from now on. */
-  async received(key: string, { deviceId, moduleId, messageId }: CommandFacts): Promise<CommandState> {
+  received(key: string, { deviceId, moduleId, messageId }: CommandFacts): Promise<CommandState> {
+    const command = { deviceId, moduleId, messageId };
     const known = this.#known.get(key);
     if (known) {
-      await known.changing?.catch(() => undefined);
-      return stateOf(known.progress);
+      known.command = command;
+      const state = () => stateOf(known.progress);
+      return known.changing ? known.changing.then(state, state) : Promise.resolve(state());
     }
-    const command = { deviceId, moduleId, messageId };
+    const progress = usual.received;
     const at = this.#age.stamp();
-    const untouched = { handler: undefined, progress: received, ref: undefined, changing: undefined };
-    this.#known.set(key, { key, command, at, ...untouched });
+    this.#known.set(key, { key, command, at, progress, item: undefined, changing: undefined });
     this.#prune();
-    return stateOf(received);
+    return Promise.resolve(stateOf(progress));
   }
 
   /** Resolves when it is on disk that a handler begins. Errors: `io`, `try-again`: then it must not. */
-  async started(key: string, { handler, attempt }: { handler: string; attempt: number }): Promise<void> {
-    await this.#change(key, (known) => ({
-      handler,
-      progress: { is: 'started', attempts: attempt, faults: faultsOf(known.progress) },
-    }));
+  started(key: string, { attempt }: { handler: string; attempt: number }): Promise<unknown> {
+    return this.#change(key, (progress) => progressOnStart(attempt, faultsOf(progress)));
   }
 
   /** Resolves when the outcome is on disk, and the reply with it. Errors: `io`, `try-again`. */
-  async finished(key: string, { outcome, fault, reply }: FinishedCommand): Promise<void> {
+  finished(key: string, { outcome, fault, reply }: FinishedCommand): Promise<unknown> {
     const command = this.#known.get(key)?.command;
     const message =
       command && reply !== undefined ? this.#options.replyMessage(command, outcome, reply) : undefined;
-    const finish = ({ handler, progress }: Known) => ({
-      handler,
-      progress: progressAfter(progress, outcome, fault),
-    });
-    if (message) {
-      await this.#change(key, finish, new Batch([this.spool.operation(message)]));
+    const finish = (progress: Progress) => progressAfter(progress, outcome, fault);
+    if (!message) return this.#change(key, finish);
+    return this.#change(key, finish, new Batch([this.spool.operation(message)])).then(() => {
       this.spool.arrived();
-    } else {
-      await this.#change(key, finish);
-    }
+    });
   }
 
   /**
@@ -183,9 +195,7 @@ export class Ledger {
    * Errors: `io`, `try-again`.
    */
   async accepted(key: string, kept: PutOperation): Promise<Ref> {
-    const progress: Progress = { is: 'decided', outcome: { outcome: 'accept' } };
-    const alone = new Batch([kept], { essential: false });
-    const [ref] = await this.#change(key, ({ handler }) => ({ handler, progress }), alone);
+    const [ref] = await this.#change(key, () => usual.accepted, new Batch([kept], { essential: false }));
     if (!ref) throw new AgentError('bug', 'a command was accepted twice');
     return ref;
   }
@@ -195,7 +205,7 @@ export class Ledger {
     const known = this.#known.get(key);
     if (known?.progress.is === 'received') this.#known.delete(key);
     else if (known?.progress.is === 'decided') {
-      known.progress = { is: 'settled', outcome: known.progress.outcome };
+      known.progress = progressWhenSettled(known.progress);
       this.#settled.push(known);
     }
     return Promise.resolve();
@@ -207,101 +217,99 @@ export class Ledger {
   }
 
   /** What is known, the oldest change first. */
-  *entries(): Generator<{ key: string; handler: string | undefined } & CommandFacts & CommandState> {
-    for (const { key, handler, command, progress } of this.#known.values()) {
-      yield { key, handler, ...command, ...stateOf(progress) };
-    }
+  *entries(): Generator<{ key: string } & CommandState> {
+    for (const { key, progress } of this.#known.values()) yield { key, ...stateOf(progress) };
   }
 
   async #load(): Promise<void> {
     for await (const { ref, value } of this.log.items(kinds.command)) {
-      const { key, command, at, handler, progress } = JSON.parse(value.toString()) as Entry;
-      const older = this.#known.get(key);
-      // Two of one command are there only if the record that replaced the first was damaged and is not.
-      if (older?.ref) await this.log.commit([{ remove: older.ref }]);
-      this.#known.delete(key);
-      this.#known.set(key, { key, command, at, handler, progress, ref, changing: undefined });
+      const page = JSON.parse(value.toString()) as Page | PageOfOne;
+      const { at, progress } = page;
+      const keys = 'key' in page ? [page.key] : page.keys;
+      const item = { ref, commands: keys.length };
+      for (const key of keys) {
+        this.#forget(key);
+        this.#known.set(key, { key, command: undefined, at, progress, item, changing: undefined });
+      }
     }
   }
 
   /** Resolves when the change is on disk, to what was put alongside. `alone`: in a record of its own. */
-  #change(
-    key: string,
-    change: (known: Known) => Pick<Known, 'handler' | 'progress'>,
-    alone?: Batch,
-  ): Promise<readonly Ref[]> {
+  #change(key: string, change: (before: Progress) => Progress, alone?: Batch): Promise<readonly Ref[]> {
     const known = this.#known.get(key);
-    if (!known) throw new AgentError('bug', 'the ledger was told of a command that it never received');
+    if (!known) return Promise.reject(new AgentError('bug', neverReceived));
     if (known.changing) {
       const again = () => this.#change(key, change, alone);
       return known.changing.then(again, again);
     }
-    const batch = alone ?? this.#openBatch();
     if (this.#batches.length === 0) setImmediate(() => void this.#write());
-    if (this.#batches.at(-1) !== batch) this.#batches.push(batch);
-    this.#add(known, change(known), batch);
+    const batch = alone ?? this.#openBatch();
+    if (alone) this.#batches.push(alone);
+    batch.add(known, change(known.progress));
     return batch.done;
   }
 
   #openBatch(): Batch {
     const last = this.#batches.at(-1);
-    const isOpen = last?.alongside.length === 0 && last.changes.length < changesPerRecord;
-    return isOpen ? last : new Batch();
-  }
-
-  #add(known: Known, { handler, progress }: Pick<Known, 'handler' | 'progress'>, batch: Batch): void {
-    batch.changes.push({ known, handler, progress });
-    known.changing = batch.done;
+    if (last?.alongside.length === 0 && last.changes.length < changesPerRecord) return last;
+    const batch = new Batch();
+    this.#batches.push(batch);
+    return batch;
   }
 
   async #write(): Promise<void> {
-    const batches = this.#batches;
     for (const known of this.#settled) {
-      if (this.#known.get(known.key) !== known) continue; // forgotten meanwhile
-      const batch = this.#openBatch();
-      if (batches.at(-1) !== batch) batches.push(batch);
-      this.#add(known, known, batch);
+      const isForgotten = this.#known.get(known.key) !== known;
+      if (!isForgotten) this.#openBatch().add(known, known.progress);
     }
     this.#settled = [];
+    const batches = this.#batches;
     this.#batches = [];
-    await Promise.all([...batches.map((batch) => this.#writeBatch(batch)), this.#removeForgotten()]);
+    await Promise.all([...batches.map((batch) => this.#writeBatch(batch)), this.#removeOutdated()]);
   }
 
   /** Whoever waits for it hears how it went. */
   async #writeBatch(batch: Batch): Promise<void> {
-    const { changes, alongside, options } = batch;
     const at = this.#age.stamp();
-    const operations: Operation[] = changes.map((change) => putOf(change, at));
-    operations.push(...alongside);
-    for (const { known } of changes) if (known.ref) operations.push({ remove: known.ref });
+    const pages = pagesOf(batch.changes);
+    const puts = pages.map(({ progress, commands }): PutOperation => {
+      const page: Page = { keys: commands.map(({ key }) => key), at, progress };
+      return { put: { kind: kinds.command, value: [Buffer.from(JSON.stringify(page))] } };
+    });
     try {
-      const refs = await this.log.commit(operations, options);
-      changes.forEach((change, n) => {
-        this.#stored(change, at, refs[n]);
-      });
-      batch.stored(refs.slice(changes.length));
+      const refs = await this.log.commit([...puts, ...batch.alongside], batch.options);
+      for (const [n, { progress, commands }] of pages.entries()) {
+        const ref = refs[n];
+        const item = ref && { ref, commands: commands.length };
+        for (const known of commands) this.#stored(known, { at, progress, item });
+      }
+      batch.stored(refs.slice(pages.length));
     } catch (error) {
-      for (const { known } of changes) known.changing = undefined;
+      for (const { known } of batch.changes) known.changing = undefined;
       batch.failed(error);
     }
   }
 
-  #stored({ known, handler, progress }: Change, at: Stamp, ref: Ref | undefined): void {
+  #stored(known: Known, { at, progress, item }: Pick<Known, 'at' | 'progress' | 'item'>): void {
+    this.#forget(known.key);
     known.at = at;
-    known.handler = handler;
     known.progress = progress;
-    known.ref = ref;
+    known.item = item;
     known.changing = undefined;
-    this.#known.delete(known.key);
     this.#known.set(known.key, known);
   }
 
-  async #removeForgotten(): Promise<void> {
-    const refs = this.#forgotten.splice(0, removesPerRecord);
+  async #removeOutdated(): Promise<void> {
+    const refs = this.#outdated.splice(0, removesPerRecord);
     await this.log.commit(refs.map((ref) => ({ remove: ref }))).catch(() => {
-      // With a later change, then. Until that is written they would only be back after a restart.
-      this.#forgotten.push(...refs);
+      this.#outdated.push(...refs); // with later changes, then
     });
+  }
+
+  #forget(key: string): void {
+    const item = this.#known.get(key)?.item;
+    this.#known.delete(key);
+    if (item && --item.commands === 0) this.#outdated.push(item.ref);
   }
 
   /** Forgets what is too old, and what is too many. What is being worked on stays. */
@@ -312,9 +320,7 @@ export class Ledger {
     // A few more than needed, so that not every command makes it look for one to forget.
     const spare = Math.floor(this.#options.maximumCount * spareShare);
     const forgotten = [...this.#tooOld(), ...this.#superfluous(tooMany <= 0 ? 0 : tooMany + spare)];
-    for (const { key, ref } of forgotten) {
-      if (this.#known.delete(key) && ref) this.#forgotten.push(ref);
-    }
+    for (const { key } of forgotten) this.#forget(key);
   }
 
   *#tooOld(): Generator<Known> {
@@ -359,6 +365,11 @@ class Batch {
     this.done.catch(() => undefined);
   }
 
+  add(known: Known, progress: Progress): void {
+    this.changes.push({ known, progress });
+    known.changing = this.done;
+  }
+
   stored(refs: readonly Ref[]): void {
     this.#resolve(refs);
   }
@@ -368,9 +379,14 @@ class Batch {
   }
 }
 
-function putOf({ known: { key, command }, handler, progress }: Change, at: Stamp): Operation {
-  const entry: Entry = { key, command, at, handler, progress };
-  return { put: { kind: kinds.command, value: [Buffer.from(JSON.stringify(entry))] } };
+function pagesOf(changes: readonly Change[]): { progress: Progress; commands: Known[] }[] {
+  const pages = new Map<Progress, Known[]>();
+  for (const { known, progress } of changes) {
+    const commands = pages.get(progress);
+    if (commands) commands.push(known);
+    else pages.set(progress, [known]);
+  }
+  return Array.from(pages, ([progress, commands]) => ({ progress, commands }));
 }
 
 function stateOf(progress: Progress): CommandState {
@@ -386,11 +402,20 @@ function stateOf(progress: Progress): CommandState {
   }
 }
 
+function progressOnStart(attempts: number, faults: number): Progress {
+  return attempts === 1 && faults === 0 ? usual.started : { is: 'started', attempts, faults };
+}
+
 function progressAfter(progress: Progress, outcome: CommandOutcome, fault: boolean): Progress {
-  if (outcome.outcome !== 'release') return { is: 'decided', outcome };
+  if (outcome.outcome === 'accept') return usual.accepted;
+  if (outcome.outcome === 'reject') return { is: 'decided', outcome };
   const attempts = 'attempts' in progress ? progress.attempts : 0;
   const faults = 'faults' in progress ? progress.faults : 0;
   return { is: 'released', attempts, faults: faults + (fault ? 1 : 0) };
+}
+
+function progressWhenSettled({ outcome }: Progress & { is: 'decided' }): Progress {
+  return outcome.outcome === 'accept' ? usual.acceptSettled : { is: 'settled', outcome };
 }
 
 /** With the run that nobody heard the end of. */

@@ -142,21 +142,56 @@ test('that a command is settled is written with the next one, or when the ledger
     await ledger.finished(key, accept);
     await ledger.settled(key);
   };
-  const progressOnDisk = async (): Promise<string[]> => {
+  const progressOnDisk = async (): Promise<Record<string, string>> => {
     await using log = await openLog(disk.afterPowerCut());
-    const found: string[] = [];
+    const last: Record<string, string> = {};
     for await (const { value } of log.items(kinds.command)) {
-      found.push((JSON.parse(value.toString()) as { progress: { is: string } }).progress.is);
+      const page = JSON.parse(value.toString()) as { keys: string[]; progress: { is: string } };
+      for (const key of page.keys) last[key] = page.progress.is;
     }
-    return found;
+    return last;
   };
   await using opened = await openLedger(disk);
   await settle(opened.ledger, 'first');
-  expect(await progressOnDisk()).toEqual(['decided']);
+  expect(await progressOnDisk()).toEqual({ first: 'decided' });
   await settle(opened.ledger, 'second');
-  expect(await progressOnDisk()).toEqual(['settled', 'decided']);
+  expect(await progressOnDisk()).toEqual({ first: 'settled', second: 'decided' });
   await opened.ledger.close();
-  expect(await progressOnDisk()).toEqual(['settled', 'settled']);
+  expect(await progressOnDisk()).toEqual({ first: 'settled', second: 'settled' });
+});
+
+test('what the log has newer of all commands on a page takes it off the disk', async () => {
+  await using log = await openLog(new FakeDisk());
+  const ledger = await Ledger.open(log, await Spool.open(log), { replyMessage: () => undefined });
+  const keys = Array.from({ length: 30 }, (_, n) => `k${n}`);
+  const all = (step: (key: string) => Promise<unknown>): Promise<unknown> => Promise.all(keys.map(step));
+  await all((key) => ledger.received(key, command));
+  await all((key) => ledger.started(key, run));
+  await ledger.finished('k0', accept);
+  await ledger.close();
+  expect(log.count(kinds.command)).toBe(2);
+  await Promise.all(keys.slice(1).map((key) => ledger.finished(key, accept)));
+  await all((key) => ledger.settled(key));
+  await ledger.close(); // writes one page, and finds two outdated
+  await ledger.close();
+  expect(log.count(kinds.command)).toBe(1);
+});
+
+test('a ledger from before there were pages is read', async () => {
+  await using log = await openLog(new FakeDisk());
+  const at = { wallMs: Date.now(), boot: 1, uptimeMs: 1 };
+  const progress = { is: 'decided', outcome: { outcome: 'reject', reason: 'no' } };
+  const entry = {
+    key: 'k',
+    command: { deviceId: 'dev1', messageId: 'm1' },
+    at,
+    handler: 'restart',
+    progress,
+  };
+  await log.commit([{ put: { kind: kinds.command, value: [Buffer.from(JSON.stringify(entry))] } }]);
+  const ledger = await Ledger.open(log, await Spool.open(log), { replyMessage: () => undefined });
+  const outcome = { outcome: 'reject', reason: 'no' };
+  expect(await ledger.received('k', command)).toEqual({ state: 'decided', outcome });
 });
 
 test('what fails together is refused together, and what is asked for again is written', async () => {
