@@ -109,14 +109,12 @@ export function decodeCommand(
   delivery: Delivery,
   { deviceId, moduleId }: DeviceId,
 ): Command {
-  const annotations = entries(message.message_annotations);
+  const annotations = asMap(message.message_annotations);
+  const sent = asMap(message.application_properties);
   const properties: Properties = {};
-  const system = new Map<string, string>();
-  for (const [name, value] of entries(message.application_properties)) {
-    const text = asText(value);
-    if (text === undefined) continue;
-    if (hubProperties.has(name)) system.set(name, text);
-    else define(properties, name, text);
+  for (const name of Object.keys(sent)) {
+    const text = hubProperties.has(name) ? undefined : asText(sent[name]);
+    if (text !== undefined) define(properties, name, text);
   }
   return {
     deviceId,
@@ -127,11 +125,11 @@ export function decodeCommand(
     contentType: asText(message.content_type),
     contentEncoding: asText(message.content_encoding),
     expiresAt: asTime(message.absolute_expiry_time),
-    ack: system.get('iothub-ack'),
-    enqueuedAt: asTime(annotations.get('iothub-enqueuedtime')),
-    sequenceNumber: asCount(annotations.get('x-opt-sequence-number')),
-    deliveryCount: asCount(annotations.get('iothub-deliverycount')) ?? 0,
-    lockToken: asText(annotations.get('x-opt-lock-token')) ?? Buffer.from(delivery.tag).toString('hex'),
+    ack: asText(own(sent, 'iothub-ack')),
+    enqueuedAt: asTime(own(annotations, 'iothub-enqueuedtime')),
+    sequenceNumber: asCount(own(annotations, 'x-opt-sequence-number')),
+    deliveryCount: asCount(own(annotations, 'iothub-deliverycount')) ?? 0,
+    lockToken: asText(own(annotations, 'x-opt-lock-token')) ?? Buffer.from(delivery.tag).toString('hex'),
     properties,
     body: bodyOf(message),
   };
@@ -191,7 +189,22 @@ export function entries(map: unknown): Map<string, unknown> {
   return new Map(typeof map === 'object' && map !== null ? Object.entries(map) : []);
 }
 
+type ForeignMap = Readonly<Record<string, unknown>>;
+
+function asMap(map: unknown): ForeignMap {
+  return typeof map === 'object' && map !== null ? (map as ForeignMap) : {};
+}
+
+/** Without what a map with the key `__proto__` inherits. */
+function own(map: ForeignMap, name: string): unknown {
+  return Object.hasOwn(map, name) ? map[name] : undefined;
+}
+
 function define(properties: Properties, name: string, value: string): void {
+  if (name !== '__proto__') {
+    properties[name] = value;
+    return;
+  }
   Object.defineProperty(properties, name, { value, enumerable: true, configurable: true, writable: true });
 }
 

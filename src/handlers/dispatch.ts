@@ -207,26 +207,33 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     known: UndecidedCommand,
   ): Promise<Conclusion> {
     const event = eventOf(command);
-    const isForInbox = (handler: Handler) => handler.inbox !== undefined && known.state === 'open';
-    const laneFor = (handler: Handler) => laneOf(handler.order ?? order, handler, command);
     for (;;) {
       const expected = inForce.find(event);
       if (expected === undefined) {
         log.warn('no handler for a command', { message: command.messageId, outcome: unmatched });
         return nothingRan({ outcome: unmatched, reason: 'no handler' }, releaseDelay.firstMs);
       }
-      if (isForInbox(expected)) return await takeIn(key, command, expected);
-      const lane = laneFor(expected);
-      using _turn = await lanes.enter(lane);
-      using _place = await commandLimit.enter();
-      if (stopping.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
-      if (entry.waiting === 0) return linkGone; // it comes again, and takes its turn then
-      // Whoever takes it now: handlers may have been replaced while it waited, which costs it no turn in its lane.
-      const handler = inForce.find(event);
-      if (handler === undefined || isForInbox(handler) || laneFor(handler) !== lane) continue;
-      using _run = inForce.run(handler);
-      return await runCommand(key, event, handler, known);
+      if (isForInbox(expected, known)) return await takeIn(key, command, expected);
+      const lane = laneFor(expected, command);
+      // Not `using`, which compiled for this target takes as much memory as all else that a command does here.
+      const turn = await lanes.enter(lane);
+      const place = await commandLimit.enter();
+      try {
+        if (stopping.aborted) return nothingRan({ outcome: 'release', reason: 'the agent is stopping' });
+        if (entry.waiting === 0) return linkGone; // it comes again, and takes its turn then
+        // Whoever takes it now: handlers may have been replaced while it waited, which costs it no turn in its lane.
+        const handler = inForce.find(event);
+        if (handler === undefined || isForInbox(handler, known)) continue;
+        if (laneFor(handler, command) === lane) return await runCommand(key, event, handler, known);
+      } finally {
+        place[Symbol.dispose]();
+        turn[Symbol.dispose]();
+      }
     }
+  }
+
+  function laneFor(handler: Handler, command: Command): string | undefined {
+    return laneOf(handler.order ?? order, handler, command);
   }
 
   async function takeIn(key: string, command: Command, { name }: Handler): Promise<Conclusion> {
@@ -247,26 +254,37 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     handler: Handler,
     known: UndecidedCommand,
   ): Promise<Conclusion> {
-    const finish = async (outcome: CommandOutcome, answer: Partial<Answer>): Promise<void> => {
-      const reply = replyTo(outcome, handler, answer, (bytes) => {
-        const facts = { handler: handler.name, message: event.messageId, bytes };
-        log.error('the reply is too large: it goes out cut', facts);
-      });
-      await ledger.finished(key, { outcome, fault: answer.decidedBy === 'fault', reply });
-    };
+    const { name } = handler;
     const decided = known.state === 'unknown' ? outcomeAfterCrash(handler, known.faults) : undefined;
     if (decided !== undefined) {
-      await finish(decided, {});
-      const { attempts: attempt } = known;
-      return { outcome: decided, from: 'handler', handler: handler.name, attempt, holdMs: 0 };
+      await finish(key, event, handler, decided, {});
+      return { outcome: decided, from: 'handler', handler: name, attempt: known.attempts, holdMs: 0 };
     }
     const attempt = known.attempts + 1;
-    await ledger.started(key, { handler: handler.name, attempt });
-    const answer = await runner.run(handler, event, attempt, handler.timeoutMs);
-    const outcome = outcomeOf(answer, handler, known.faults + (answer.decidedBy === 'fault' ? 1 : 0));
-    await finish(outcome, answer);
-    const holdMs = answer.decidedBy === 'stopping' ? 0 : releaseDelayMs(outcome, attempt);
-    return { outcome, from: 'handler', handler: handler.name, attempt, holdMs };
+    const run = inForce.run(handler);
+    try {
+      await ledger.started(key, { handler: name, attempt });
+      const answer = await runner.run(handler, event, attempt, handler.timeoutMs);
+      const outcome = outcomeOf(answer, handler, known.faults + (answer.decidedBy === 'fault' ? 1 : 0));
+      await finish(key, event, handler, outcome, answer);
+      const holdMs = answer.decidedBy === 'stopping' ? 0 : releaseDelayMs(outcome, attempt);
+      return { outcome, from: 'handler', handler: name, attempt, holdMs };
+    } finally {
+      run[Symbol.dispose]();
+    }
+  }
+
+  function finish(
+    key: string,
+    { messageId: message }: CommandEvent,
+    handler: Handler,
+    outcome: CommandOutcome,
+    answer: Partial<Answer>,
+  ): Promise<unknown> {
+    const reply = replyTo(outcome, handler, answer, (bytes) => {
+      log.error('the reply is too large: it goes out cut', { handler: handler.name, message, bytes });
+    });
+    return ledger.finished(key, { outcome, fault: answer.decidedBy === 'fault', reply });
   }
 
   function releaseDelayMs({ outcome }: CommandOutcome, attempt: number): number {
@@ -395,6 +413,10 @@ const noConclusion = Promise.resolve(linkGone);
 interface InHand {
   waiting: number;
   conclusion: Promise<Conclusion>;
+}
+
+function isForInbox(handler: Handler, known: UndecidedCommand): boolean {
+  return handler.inbox !== undefined && known.state === 'open';
 }
 
 /** Field by field: a copy that leaves something out takes V8 ten times as long. */
