@@ -7,6 +7,9 @@ if (process.argv.length === 3 && ['-V', '--version'].includes(process.argv[2])) 
   process.stdout.write(`${require('../package.json').version}\n`);
 } else {
   const { runBundle } = require('./bundle.js');
-  const bundle = process.argv[2] === 'send' ? 'iothub-device-send.cjs' : 'iothub-device.cjs';
+  const [, , subcommand] = process.argv;
+  const bundle = ['run', 'send'].includes(subcommand)
+    ? `iothub-device-${subcommand}.cjs`
+    : 'iothub-device.cjs';
   runBundle(join(__dirname, '../dist/cli', bundle)).main('iothub-device');
 }

@@ -1,7 +1,8 @@
 /**
  * Makes one file of the device tool, `dist/cli/iothub-device.cjs`, which `bin/iothub-device.js` starts with a code
  * cache (`code-cache.js`): a hundred small modules take much longer to find and to compile than to run. `send`, which
- * scripts start again and again, has a file of its own with nothing of the other subcommands.
+ * scripts start again and again, has a file of its own with nothing of the other subcommands, and so has `run`, which
+ * stays in memory.
  */
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,14 +11,17 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const subcommands = readdirSync(join(root, 'dist/cli/device')).filter((file) => file.endsWith('.js'));
+const subcommands = [
+  ...readdirSync(join(root, 'dist/cli/device'))
+    .filter((file) => file.endsWith('.js'))
+    .map((file) => `./device/${file}`),
+  './completion/command.js',
+];
 
 await bundle('iothub-device.cjs');
-await bundle(
-  'iothub-device-send.cjs',
-  ...subcommands.filter((file) => file !== 'send.js').map((file) => `./device/${file}`),
-  './completion/command.js',
-);
+for (const name of ['send', 'run']) {
+  await bundle(`iothub-device-${name}.cjs`, ...subcommands.filter((file) => file !== `./device/${name}.js`));
+}
 
 /** `without`: modules, as the one that imports them names them, that the bundle does not get. */
 async function bundle(name, ...without) {

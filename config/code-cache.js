@@ -1,7 +1,7 @@
 /**
  * Makes the code caches of the device tool, each by a `send` to an emulator: what V8 has compiled by its end is what
  * most runs need. To be run again when Node.js is another one than at the build; without them all is as before, but
- * slower.
+ * slower. `run` has none: it starts once, and what its cache brings would stay in memory, half a MiB.
  *
  * Run with a bundle and arguments it is the device tool itself, and remembers.
  */

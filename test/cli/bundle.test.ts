@@ -29,12 +29,15 @@ test('the code caches are made by a send, and changed by nothing else', async ()
   expect((await stat(it.cacheOfSend)).mtimeMs).toBe(ofSend.mtimeMs);
 });
 
-test('send, which has a bundle of its own, says what it says in the other', async () => {
-  await using it = await installation();
-  const page = await it.run('bin/iothub-device.js', 'send', '--help');
-  expect(page).toContain('Usage: iothub-device send');
-  expect(await it.run('bin/iothub-device.js', 'help', 'send')).toBe(page);
-});
+test.each(['send', 'run'])(
+  '%s, which has a bundle of its own, says what it says in the other',
+  async (name) => {
+    await using it = await installation();
+    const page = await it.run('bin/iothub-device.js', name, '--help');
+    expect(page).toContain(`Usage: iothub-device ${name}`);
+    expect(await it.run('bin/iothub-device.js', 'help', name)).toBe(page);
+  },
+);
 
 /** A copy of this installation, for the other tests use this one. */
 async function installation() {
