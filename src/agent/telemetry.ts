@@ -57,7 +57,7 @@ export interface PumpOptions {
 
 /** A batch is one frame; more in a transfer saves nothing more. The hub takes 256 KB. */
 const batchMessages = 200;
-/** Transfers that may be unanswered: rhea has room for 2 048, the guard lets 1 024 be answered at once. */
+/** Transfers that may be unanswered: the guard lets 1 024 be answered at once. */
 const mostTransfers = 1_000;
 /** Of the messages that are unanswered. */
 const mostBytes = 8 * 1024 * 1024;

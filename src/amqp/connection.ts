@@ -39,7 +39,7 @@ export interface ConnectionOptions {
 
 /** Azure IoT Hub's own frame size. */
 const maxFrameBytes = 65_536;
-/** More than any window of ours; half of what rhea keeps. */
+/** More than any window of ours; half of what rhea keeps of those that arrive. */
 const maxOutstandingDeliveries = 1_024;
 /** The largest message of the hub is a telemetry batch of 256 KB, read back; a command has 64 KB. */
 const maxMessageBytes = 1024 * 1024;

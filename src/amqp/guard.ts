@@ -227,7 +227,8 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     try {
       this.#intake.take(chunk);
     } catch (error) {
-      this.#fail(error instanceof Violation ? this.#broken(error) : bug(error));
+      if (error instanceof Violation) this.#fail(this.#broken(error));
+      else this.#fail(error instanceof AgentError ? error : bug(error));
     }
   };
 
@@ -259,8 +260,11 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   #sendFrame(bytes: Buffer): void {
     const frame = this.#outgoing;
     frame.read(bytes, 0, bytes.length);
-    this.#trace?.('out', traced(frame));
-    this.#unsent.copy(this.#conversation.sent(frame) ?? bytes);
+    const leaving = this.#conversation.sent(frame) ?? bytes;
+    this.#unsent.copy(leaving);
+    if (this.#trace === undefined) return;
+    frame.read(leaving, 0, leaving.length);
+    this.#trace('out', traced(frame));
   }
 
   /** A frame that did not come from rhea has been written. */

@@ -7,7 +7,7 @@ import type { SessionScope } from './scope.js';
 
 export type { Waiter };
 
-/** A link that rhea has attached and that we send on, with an outcome for each message. */
+/** A link that rhea has attached and that we send on, with an outcome for each message. Throws what it is over by. */
 export class SenderLink {
   readonly #scope: Pick<SessionScope, 'over' | 'fail' | 'outlet'>;
   readonly #link: SendingLink;
@@ -17,6 +17,8 @@ export class SenderLink {
 
   constructor(name: string, scope: Pick<SessionScope, 'over' | 'fail' | 'outlet'>) {
     const { over, outlet } = scope;
+    // A hub can take a link back in the same breath.
+    over.throwIfAborted();
     const { link, deliveries } = outlet.sendingLink(name);
     this.#scope = scope;
     this.#link = link;

@@ -78,7 +78,7 @@ function alone(counts: Partial<SendingLink>, firstId = 0) {
     onCredit: () => undefined,
     ...counts,
   };
-  return { deliveries, link, written: () => transfersIn(frames) };
+  return { deliveries, link, frames, written: () => transfersIn(frames) };
 }
 
 function waiter(settled: (outcome: SendOutcome) => void): Waiter {
@@ -86,8 +86,8 @@ function waiter(settled: (outcome: SendOutcome) => void): Waiter {
 }
 
 /** The hub accepts, as the guard has read it. */
-function acceptedFrom(first: number, last: number): Frame {
-  const bytes = wire.disposition({ role: 'receiver', first, last });
+function acceptedFrom(first: number, last: number, more: Partial<wire.DispositionFields> = {}): Frame {
+  const bytes = wire.disposition({ role: 'receiver', first, last, ...more });
   const frame = new Frame(new Walker(8));
   frame.read(bytes, 0, bytes.length);
   return frame;
@@ -345,4 +345,86 @@ test('ids, credit and window go on past 2^32', () => {
       .map(({ id }) => id)
       .at(-1),
   ).toBe(3);
+});
+
+describe('an outcome', () => {
+  /** What is told of a delivery whose outcome the hub states so. */
+  function toldOf(state: Buffer): SendOutcome[] {
+    const { deliveries, link } = alone({ allowed: 1 });
+    deliveries.begin(100, 65_536);
+    const outcomes: SendOutcome[] = [];
+    deliveries.send(
+      link,
+      singleOf(text('x')),
+      0,
+      waiter((outcome) => outcomes.push(outcome)),
+    );
+    deliveries.received(acceptedFrom(0, 0, { state }), 0, 0);
+    return outcomes;
+  }
+
+  test('may be named by a symbol', () => {
+    const error = wire.described(
+      wire.symbol('amqp:error:list'),
+      wire.list(wire.symbol('amqp:not-found'), wire.string('gone')),
+    );
+    expect(toldOf(wire.described(wire.symbol('amqp:rejected:list'), wire.list(error)))).toEqual([
+      { outcome: 'rejected', condition: 'amqp:not-found', description: 'gone' },
+    ]);
+  });
+
+  test('that is none, of a delivery that is settled, is as if it were given back', () => {
+    const received = wire.described(0x23, wire.list(wire.uint(0), wire.hex('80 0000000000000000')));
+    expect(toldOf(received)).toEqual([{ outcome: 'released' }]);
+  });
+
+  test('of a range that nothing was sent of, or after the end, is not settled', () => {
+    const { deliveries, link, frames } = alone({ allowed: 2 });
+    deliveries.begin(100, 65_536);
+    deliveries.send(
+      link,
+      singleOf(text('x')),
+      0,
+      waiter(() => undefined),
+    );
+    frames.length = 0;
+    deliveries.received(acceptedFrom(5_000, 5_100, { settled: false }), 5_000, 5_100);
+    deliveries.close();
+    deliveries.received(acceptedFrom(0, 0, { settled: false }), 0, 0);
+    expect(frames).toEqual([]);
+  });
+});
+
+test('who waits is told once that the session is over: of what has begun to leave, waits, and comes too late', () => {
+  const { deliveries, link } = alone({ allowed: 2 });
+  deliveries.begin(1, 512);
+  const told: string[] = [];
+  const send = (name: string) => {
+    deliveries.send(link, singleOf(Buffer.alloc(1_000)), 0, {
+      settled: () => told.push(`${name} settled`),
+      lost: () => told.push(`${name} lost`),
+    });
+  };
+  send('half out');
+  send('waiting');
+  deliveries.close();
+  send('closing');
+  deliveries.abandon(new Error('over'));
+  deliveries.abandon(new Error('over'));
+  send('late');
+  expect(told).toEqual(['half out lost', 'waiting lost', 'closing lost', 'late lost']);
+});
+
+test('a link that the hub takes back in the same breath is over with what it said', async () => {
+  await using hub = await startHub(({ socket }) => {
+    socket.write(Buffer.concat([answers(), wire.detach(toHub)]));
+  });
+  await using client = startClient(hub.port);
+  await once(client.sender, 'sender_close');
+  const scope = {
+    over: AbortSignal.abort(new Error('taken back')),
+    fail: () => undefined,
+    outlet: client.guarded,
+  };
+  expect(() => new SenderLink(client.sender.name, scope)).toThrow('taken back');
 });

@@ -1,6 +1,7 @@
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import type { AddressInfo, connect } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { beforeEach, describe, expect, test } from 'vitest';
 
@@ -434,6 +435,18 @@ describe('the end of a session', () => {
     expect(session.over.aborted).toBe(false);
     expect(hub.record.of('token')).toHaveLength(3);
     expect(hub.record.of('connected')).toHaveLength(1);
+  });
+
+  test('a hub that says nothing but what becomes of our messages is no silent one', async () => {
+    await using hub = await startHub();
+    await using session = await openSession(hub, { idleTimeoutMs: 400, links: ['telemetry'] });
+    const since = performance.now();
+    // rhea gives up after twice the idle time-out.
+    while (performance.now() - since < 1_500) {
+      await session.telemetry.send(encode(message()));
+      await delay(50);
+    }
+    expect(session.over.aborted).toBe(false);
   });
 
   test('a hub that freezes is found by its silence', async () => {

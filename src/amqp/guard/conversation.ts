@@ -47,6 +47,9 @@ export class Conversation {
       );
       return undefined;
     }
+    if (frame.performative === 'close') {
+      for (const { deliveries } of this.#byOwnChannel.values()) deliveries.close();
+    }
     return this.#byOwnChannel.get(frame.channel)?.sent(frame);
   }
 

@@ -1,6 +1,6 @@
 import type { Frame } from './frame.js';
 import { composites } from './performatives.js';
-import { describedCode, nullCode, typeOf, type Type } from './values.js';
+import { describedCode, descriptorBySymbol, nullCode, typeOf, type Type } from './values.js';
 
 /** What is in a frame, as JSON can say it: fields by their names in the specification, null where there is none. */
 export type FrameFields = Record<string, unknown>;
@@ -38,7 +38,8 @@ class ValueReader {
     if (code !== describedCode) return this.#content(code, typeOf(code));
     const descriptor = this.read();
     const value = this.read();
-    const definition = typeof descriptor === 'number' ? composites[descriptor] : undefined;
+    const number = typeof descriptor === 'string' ? descriptorBySymbol.get(descriptor) : descriptor;
+    const definition = typeof number === 'number' ? composites[number] : undefined;
     if (definition === undefined || !Array.isArray(value)) return { descriptor, value };
     const named = definition.fields.map(({ name }, at) => [name, value[at] as unknown] as const);
     return {

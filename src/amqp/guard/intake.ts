@@ -6,7 +6,8 @@ import { Violation } from './values.js';
 
 /**
  * Cuts what arrives into protocol headers and frames, checks each and hands on whole ones only: in the bytes they
- * arrived in, as many at a time as came together. What arrived of a frame is kept until the rest comes: one frame at
+ * arrived in, as many at a time as came together. In place of frames that are kept from rhea it hears a heartbeat: its
+ * timer for a silent peer runs on. What arrived of a frame is kept until the rest comes: one frame at
  * most, and none larger than allowed.
  */
 export class Intake {
@@ -40,6 +41,7 @@ export class Intake {
     let at = this.#complete(chunk);
     /** From here to `at` all is checked, but not handed over. */
     let passed = at;
+    let isAnyDropped = false;
     try {
       while (chunk.length - at >= sizeBytes && this.#conversation.expects !== 'nothing') {
         const size = this.#sizeAt(chunk, at);
@@ -48,7 +50,8 @@ export class Intake {
         const next = at + size;
         if (verdict !== 'pass') {
           this.#pass(chunk, passed, at);
-          if (verdict !== 'drop') this.#handOver(verdict);
+          if (verdict === 'drop') isAnyDropped = true;
+          else this.#handOver(verdict);
           passed = next;
         } else if (this.#conversation.expects === 'header') {
           // After the SASL layer rhea looks for the next header in new bytes only.
@@ -60,6 +63,7 @@ export class Intake {
     } finally {
       this.#pass(chunk, passed, at);
     }
+    if (isAnyDropped) this.#handOver(heartbeat);
     this.#keep(chunk, at);
   }
 
@@ -79,7 +83,7 @@ export class Intake {
       }
       this.#partial = undefined;
       const verdict = this.#judge(start, 0, start.length);
-      if (verdict !== 'drop') this.#handOver(verdict === 'pass' ? start : verdict);
+      this.#handOver(verdict === 'pass' ? start : verdict === 'drop' ? heartbeat : verdict);
     }
     return used;
   }
@@ -129,6 +133,8 @@ export class Intake {
   }
 }
 
+/** An empty frame: part 2, section 2.4.5. */
+const heartbeat = Buffer.from([0, 0, 0, 8, 2, 0, 0, 0]);
 /** A frame starts with its size. */
 const sizeBytes = 4;
 /** The frame header alone. */

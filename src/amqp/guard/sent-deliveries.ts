@@ -51,7 +51,10 @@ export class SentDeliveries {
   /** The first transfer that the hub has no room for. */
   #windowEnd: number;
   #payloadBytes = 512 - headBytes;
+  #isInUse = false;
   #isOver = false;
+  /** Why those who waited were told that there is nothing to wait for. */
+  #lostBy: Error | undefined;
 
   /** `firstId` is what ids start from; rhea tells the hub that it is zero. */
   constructor(channel: number, out: WriteBuffer, trace?: (at: number, length: number) => void, firstId = 0) {
@@ -75,12 +78,12 @@ export class SentDeliveries {
   }
 
   /** Whether anything was sent, so that dispositions are for us. */
-  get isUsed(): boolean {
-    return this.#unsettled.length > 0;
+  get isInUse(): boolean {
+    return this.#isInUse;
   }
 
-  /** Transfers that have left. */
-  get transfers(): number {
+  /** What rhea takes for zero. */
+  get nextTransferId(): number {
     return this.#nextTransferId;
   }
 
@@ -92,7 +95,10 @@ export class SentDeliveries {
 
   /** Sends a delivery as soon as it may leave. The outcome is told to `waiter`, unless the session ends before. */
   send(link: SendingLink, payload: Payload, format: number, waiter: Waiter): void {
-    if (this.#isOver) return;
+    if (this.#lostBy !== undefined) {
+      waiter.lost(this.#lostBy);
+      return;
+    }
     const mayLeave = this.credit(link) > 0;
     link.given = (link.given + 1) >>> 0;
     if (mayLeave && payload.length <= this.#payloadBytes) {
@@ -120,17 +126,20 @@ export class SentDeliveries {
 
   /** The hub's disposition for deliveries of ours; `first` and `last` have been checked. */
   received(frame: Frame, first: number, last: number): void {
-    const settled = frame.flag(fieldOf.disposition.settled);
-    const outcome = outcomeIn(frame) ?? (settled ? accepted : undefined);
+    const isSettled = frame.flag(fieldOf.disposition.settled);
+    const outcome = outcomeIn(frame, isSettled);
     if (outcome === undefined) return;
-    // A hub that states an outcome without settling waits for us to settle (second settle mode).
-    if (!settled) this.#settle(first, last);
+    const newest = this.#nextId - 1;
     const end = (last + 1) >>> 0;
+    let mustSettle = !isSettled;
     for (let id = first; id !== end; id = (id + 1) >>> 0) {
       // An id that left the ring long ago has the place of another delivery.
-      if ((this.#nextId - 1 - id) >>> 0 >= mostUnsettled) continue;
+      if ((newest - id) >>> 0 >= mostUnsettled) continue;
       const waiter = this.#unsettled[id % mostUnsettled];
       if (waiter === undefined) continue;
+      // A hub that states an outcome without settling waits for us to settle (second settle mode).
+      if (mustSettle && !this.#isOver) this.#settle(first, last);
+      mustSettle = false;
       this.#unsettled[id % mostUnsettled] = undefined;
       waiter.settled(outcome);
     }
@@ -144,7 +153,10 @@ export class SentDeliveries {
   /** Tells all that wait for an outcome that it will not come, because of this. */
   abandon(error: Error): void {
     this.close();
-    const waiters = [...this.#unsettled, ...this.#queue.map(({ waiter }) => waiter)];
+    this.#lostBy = error;
+    // What has begun to leave waits among the unsettled.
+    const inQueue = this.#queue.filter(({ at }) => at === 0);
+    const waiters = [...this.#unsettled, ...inQueue.map(({ waiter }) => waiter)];
     this.#unsettled.fill(undefined);
     this.#queue = [];
     for (const waiter of waiters) waiter?.lost(error);
@@ -160,6 +172,7 @@ export class SentDeliveries {
 
   /** The delivery gets its id, and counts. */
   #leaves(link: SendingLink, waiter: Waiter): number {
+    this.#isInUse = true;
     if (this.#unsettled.length === 0)
       this.#unsettled = new Array<Waiter | undefined>(mostUnsettled).fill(undefined);
     const id = this.#nextId;
@@ -254,10 +267,13 @@ const headBytes = 37;
 const dispositionBytes = 26;
 const accepted: SendOutcome = { outcome: 'accepted' };
 
-/** The terminal outcomes of AMQP 1.0 messaging, 3.4; undefined where the frame names none. */
-function outcomeIn(frame: Frame): SendOutcome | undefined {
+/**
+ * The terminal outcomes of AMQP 1.0 messaging, 3.4; undefined where the frame names none. Settled without any state
+ * counts as accepted, and with a state that is no outcome as given back.
+ */
+function outcomeIn(frame: Frame, isSettled: boolean): SendOutcome | undefined {
   const { state } = fieldOf.disposition;
-  if (!frame.has(state)) return undefined;
+  if (!frame.has(state)) return isSettled ? accepted : undefined;
   const at = frame.at(state);
   if (frame.bytes.readUInt16BE(at + 1) === 0x5324) return accepted;
   const value = readValue(frame.bytes, at) as OutcomeValue;
@@ -273,7 +289,7 @@ function outcomeIn(frame: Frame): SendOutcome | undefined {
     case 'modified':
       return { outcome: 'modified', undeliverableHere: value['undeliverable-here'] === true };
     default:
-      return undefined;
+      return isSettled ? { outcome: 'released' } : undefined;
   }
 }
 

@@ -89,7 +89,7 @@ export class Session {
         return this.#sentFlow(frame);
       case 'transfer': {
         const { deliveryId } = fieldOf.transfer;
-        if (this.deliveries.isUsed)
+        if (this.deliveries.isInUse)
           throw new AgentError('bug', 'rhea sends on a session whose deliveries go beside it');
         if (frame.has(deliveryId)) this.#nextSent = (frame.uint(deliveryId) + 1) >>> 0;
         return undefined;
@@ -149,7 +149,7 @@ export class Session {
     if (link?.receives === true) link.credit = frame.uint(linkCredit);
     return shifted(
       frame,
-      [nextOutgoingId, this.deliveries.transfers],
+      [nextOutgoingId, this.deliveries.nextTransferId],
       [deliveryCount, link?.initialCount ?? 0],
     );
   }
@@ -207,7 +207,7 @@ export class Session {
     if (count > most)
       throw new Violation(`it settles ${count} deliveries where ${most} at most are outstanding`);
     const isOfOurs = frame.flag(role);
-    if (isOfOurs && this.deliveries.isUsed) {
+    if (isOfOurs && this.deliveries.isInUse) {
       this.deliveries.received(frame, firstId, lastId);
       this.#proceed();
       return 'drop';

@@ -308,7 +308,7 @@ export function isList(code: number | undefined): boolean {
 }
 
 /** The symbolic spelling of the descriptors that matter, as rhea knows them; most peers send numbers. */
-const descriptorBySymbol = new Map([
+export const descriptorBySymbol: ReadonlyMap<string, number> = new Map([
   ['amqp:open:list', 0x10],
   ['amqp:begin:list', 0x11],
   ['amqp:attach:list', 0x12],

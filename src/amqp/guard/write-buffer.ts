@@ -48,15 +48,25 @@ export class WriteBuffer {
     this.#bytes = nothing;
     this.#used = 0;
     if (used === 0) return;
-    this.#write(bytes.subarray(0, used), () => {
-      if (bytes.length === slabBytes && this.#free.length < mostFree) this.#free.push(bytes);
-    });
+    if (used <= fewBytes) {
+      // The socket may keep it for long: let it not be a slab for each.
+      this.#write(Buffer.from(bytes.subarray(0, used)), () => undefined);
+      this.#release(bytes);
+    } else {
+      this.#write(bytes.subarray(0, used), () => {
+        this.#release(bytes);
+      });
+    }
   }
 
   /** What has not been handed to the socket never will be. */
   drop(): void {
     this.#bytes = nothing;
     this.#used = 0;
+  }
+
+  #release(bytes: Buffer): void {
+    if (bytes.length === slabBytes && this.#free.length < mostFree) this.#free.push(bytes);
   }
 
   #turnOver(length: number): void {
@@ -76,5 +86,6 @@ export class WriteBuffer {
 const nothing = Buffer.alloc(0);
 const slabBytes = 128 * 1024;
 const mostFree = 4;
+const fewBytes = 4 * 1024;
 /** Joining more than this costs more than it saves. */
 const mostAtOnce = 64 * 1024;

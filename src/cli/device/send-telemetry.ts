@@ -91,7 +91,7 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
     }
   } finally {
     patience.end();
-    await results.printed;
+    await results.flushed();
   }
   io.stop.throwIfAborted();
   return tally.exitCode;
@@ -102,7 +102,7 @@ class ResultPrinter {
   readonly #print: SendJob['print'];
   #unprinted: Sent[] = [];
   /** Of all that was added so far; rejected for good when it cannot be printed. */
-  printed: Promise<void> | undefined;
+  #printed: Promise<void> | undefined;
 
   constructor(print: SendJob['print']) {
     this.#print = print;
@@ -110,10 +110,15 @@ class ResultPrinter {
 
   add(sent: Sent): void {
     this.#unprinted.push(sent);
-    if (this.printed !== undefined) return;
-    this.printed = this.#printAll();
+    if (this.#printed !== undefined) return;
+    this.#printed = this.#printAll();
     // Thrown where it is awaited.
-    this.printed.catch(() => undefined);
+    this.#printed.catch(() => undefined);
+  }
+
+  /** Resolves when all is printed. Rejects with why it cannot be. */
+  async flushed(): Promise<void> {
+    await this.#printed;
   }
 
   async #printAll(): Promise<void> {
@@ -123,7 +128,7 @@ class ResultPrinter {
       this.#unprinted = [];
       await this.#print(sent);
     } while (this.#unprinted.length > 0);
-    this.printed = undefined;
+    this.#printed = undefined;
   }
 }
 
