@@ -17,7 +17,7 @@ import { readLines } from '../lines.js';
 import { type Envelope, parseEnvelope } from '../message-envelope.js';
 import { messageBytes } from '../message-size.js';
 import { hubLimits, type Properties, type TelemetryMessage } from '../model.js';
-import { aborted, anyOf } from '../signals.js';
+import { anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
 import { answer, type Exchange, readWithinMs, type Route, statusOf } from './http-server.js';
 import { failedAnswer, rejectedAnswer, type TelemetryAnswer } from './control-answer.js';
@@ -96,10 +96,16 @@ async function takeStream({ request, response, over }: Exchange, taking: Taking)
   const { door } = taking;
   welcomeBody(request, response);
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
-  response.flushHeaders();
+  // Who waits for the head of the answer is given it now; for who has sent everything it goes with the first line.
+  setImmediate(() => {
+    if (!request.complete && !response.writableEnded) response.flushHeaders();
+  });
   using ended = anyOf(over, door.stopping);
   const open = { count: 0, bytes: 0 };
-  let progress = new AbortController();
+  let wake: () => void = () => undefined;
+  over.addEventListener('abort', () => {
+    wake();
+  });
   let answered: Promise<void> = Promise.resolve();
 
   const input = chunksUntil(request, ended);
@@ -121,14 +127,14 @@ async function takeStream({ request, response, over }: Exchange, taking: Taking)
       await writeLine(response, { line: number, ...(await taken) }, over);
       open.count--;
       open.bytes -= bytes.length;
-      progress.abort();
-      progress = new AbortController();
+      wake();
     })();
     answered.catch(() => undefined); // thrown where it is awaited
     while (open.count >= window.count || open.bytes >= window.bytes) {
       over.throwIfAborted();
-      using next = anyOf(over, progress.signal);
-      await aborted(next);
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
     }
   }
   await answered;

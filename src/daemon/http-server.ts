@@ -89,6 +89,7 @@ async function serve(request: IncomingMessage, response: ServerResponse, serving
   const left = new AbortController();
   setMaxListeners(0, left.signal); // as many listen as messages wait for the hub
   const leave = () => {
+    if (response.writableFinished) return;
     left.abort(new AgentError('unavailable', 'the client has left'));
   };
   const end = () => {
