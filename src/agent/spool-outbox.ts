@@ -38,8 +38,8 @@ export interface SpoolOutboxOptions {
 }
 
 /** So much is read at once, and again when there are so few left. */
-const readAhead = { count: 1_000, bytes: 1024 * 1024 };
-const readAgainAt = 500;
+const readAhead = { count: 2_000, bytes: 1024 * 1024 };
+const readAgainAt = 1_000;
 /**
  * So many removals are worth a write and a sync of their own. Fewer go along with the next message that is stored,
  * and wait so long for it: at a hundred messages a second that halves the work of the disk.

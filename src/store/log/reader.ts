@@ -36,7 +36,7 @@ export interface ReaderOptions {
 
 /** Finished segments whose place table and descriptor are kept. */
 const openSegments = 4;
-const chunkBytes = 256 * 1024;
+const chunkBytes = 1024 * 1024;
 /** Reading over a dead record is cheaper than another call, up to here. */
 const gapBytes = 4096;
 /** More unreadable records than this are no bad spot but a bad disk. */

@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import { crc32Of } from './crc32.js';
 
 /**
@@ -127,7 +129,16 @@ export function readItem(bytes: Buffer, at: number, mark: number, id: number): I
   if (!isHeader(bytes, at, mark)) return 'damaged';
   const start = at + headerBytes;
   const end = start + bytes.readUInt32LE(at + 4);
-  if (end > bytes.length || crc32Of(bytes, start, end) !== bytes.readUInt32LE(at + 16)) return 'damaged';
+  if (end > bytes.length) return 'damaged';
+  const sum = bytes.readUInt32LE(at + 16);
+  if (bytes.readUInt16LE(at + 14) === 1 && bytes[start] === put) {
+    // Alone, as telemetry is: the view that is checked is the one that is handed out.
+    const value = bytes.subarray(start + putBytes, end);
+    if (crc32(value, crc32Of(bytes, start, start + putBytes)) !== sum) return 'damaged';
+    if (bytes.readUIntLE(at + 8, 6) !== id) return undefined;
+    return { ref: { kind: bytes.readUInt8(start + 1), id, bytes: end - at }, value };
+  }
+  if (crc32Of(bytes, start, end) !== sum) return 'damaged';
   let position = start;
   for (let next = bytes.readUIntLE(at + 8, 6); position < end;) {
     if (bytes[position] === remove) {
