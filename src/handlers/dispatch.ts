@@ -161,8 +161,10 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
       ? entry.conclusion
       : links.unlessGone(signal, entry.conclusion, linkGone));
     entry.waiting--;
-    const holdMs = Math.min(conclusion.holdMs, arrivedAt + lockMs - lockMarginMs - clock.monotonic());
-    if (holdMs > 0) await hold(holdMs, signal);
+    if (conclusion.holdMs > 0) {
+      const lockedMs = arrivedAt + lockMs - lockMarginMs - clock.monotonic();
+      await hold(Math.min(conclusion.holdMs, lockedMs), signal);
+    }
     return decisionOn(key, conclusion, clock.monotonic() - arrivedAt);
   }
 
@@ -318,6 +320,7 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
   }
 
   async function hold(ms: number, signal?: AbortSignal): Promise<void> {
+    if (ms <= 0) return;
     if (signal !== undefined) setMaxListeners(0, signal); // as many listen as are kept back
     using until = signal === undefined ? anyOf(stopping) : anyOf(stopping, signal);
     await clock.sleep(ms, until).catch(() => undefined); // told to stop: the release goes out now

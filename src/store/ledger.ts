@@ -120,7 +120,7 @@ const neverReceived = 'the ledger was told of a command that it never received';
  * known than need be, and nothing that is not true.
  */
 export class Ledger {
-  /** The one that changed longest ago first. */
+  /** The one that was decided longest ago, or arrived, first. */
   readonly #known = new Map<string, Known>();
   readonly #age: AgeClock;
   readonly #clock: Clock;
@@ -291,11 +291,14 @@ export class Ledger {
   }
 
   #stored(known: Known, { at, progress, item }: Pick<Known, 'at' | 'progress' | 'item'>): void {
-    this.#forget(known.key);
-    known.at = at;
+    this.#leave(known.item);
     known.progress = progress;
     known.item = item;
     known.changing = undefined;
+    // Ages are counted from what is decided, and the order of the map with them: to change places costs time.
+    if (progress.is === 'started' || progress.is === 'settled') return;
+    known.at = at;
+    this.#known.delete(known.key);
     this.#known.set(known.key, known);
   }
 
@@ -307,8 +310,11 @@ export class Ledger {
   }
 
   #forget(key: string): void {
-    const item = this.#known.get(key)?.item;
+    this.#leave(this.#known.get(key)?.item);
     this.#known.delete(key);
+  }
+
+  #leave(item: Item | undefined): void {
     if (item && --item.commands === 0) this.#outdated.push(item.ref);
   }
 
