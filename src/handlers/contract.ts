@@ -70,9 +70,6 @@ export interface TwinEvent extends EventFields {
   version: number;
 }
 
-/** None may be forgotten, not even one that need not be there. */
-export type AllFields<T> = { [Name in keyof Required<T>]: T[Name] };
-
 export type HandlerEvent = CommandEvent | MethodEvent | TwinEvent;
 export type EventKind = HandlerEvent['event'];
 

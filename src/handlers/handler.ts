@@ -109,6 +109,9 @@ export interface Answer {
   decidedBy: 'handler' | 'fault' | 'installation' | 'stopping';
 }
 
+/** For a copy made field by field: none may be forgotten, not even one that need not be there. */
+export type AllFields<T> = { [Name in keyof Required<T>]: T[Name] };
+
 /** How often a command may crash its handler before it is rejected. */
 export const faultLimit = 3;
 /** For a command: with the kill and the settlement it stays below the lock of 60 s. For a method: as its caller waits. */

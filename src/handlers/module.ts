@@ -8,7 +8,6 @@ import { anyOf } from '../signals.js';
 import { formatSeconds } from '../units.js';
 import {
   BadMessage,
-  type AllFields,
   type CommandCall,
   type CommandEvent,
   type EventReaders,
@@ -23,6 +22,7 @@ import {
 import {
   killGraceMs,
   ruledHandler,
+  type AllFields,
   type Answer,
   type Handler,
   type HandlerRules,

@@ -187,6 +187,23 @@ describe('a command', () => {
   });
 });
 
+test('a copy of the context has all that the context has', async () => {
+  const stop = new AbortController();
+  const log = recordingLog();
+  const answer = await call(
+    (c, context) => {
+      const { signal, ...copy } = { ...context };
+      stop.abort();
+      copy.log.info('copied');
+      return signal.aborted && copy.attempt === 2 ? c.accept() : c.reject('not the same');
+    },
+    {},
+    { stopping: stop.signal, log, attempt: 2 },
+  );
+  expect(answer).toMatchObject({ outcome: 'accept' });
+  expect(log.entries.map(({ message }) => message)).toEqual(['copied']);
+});
+
 describe('the deadline', () => {
   const wait = (signal: AbortSignal): Promise<never> =>
     new Promise((_, reject) => {

@@ -1,8 +1,9 @@
 import { freshFolder, runClient, type Contender, type Figure } from '../kit/bench.js';
 
 /**
- * A handler that is a module accepts every command. The agent records each one three times, synced: begun, decided,
- * settled; the SDK keeps nothing. The SDK always has up to 1 000 in hand; what the agent has is for its user to say.
+ * A handler that is a module accepts every command. The agent records of each one that it has begun and what came of
+ * it, both synced, and that the hub knows, which goes along with what is next; the SDK keeps nothing. The SDK always
+ * has up to 1 000 in hand; what the agent has is for its user to say.
  */
 export const commands: Figure = {
   about: 'commands received and accepted by a module',
