@@ -92,10 +92,12 @@ describe('with --stdin', () => {
     tool.stdin.write('{"payload":{"n":1}}\n\n{"payload":2,"status":404}\n');
     expect(await it.invoke('ask', 'first')).toEqual([200, { n: 1 }]);
     expect(await it.invoke('ask', 'second')).toEqual([404, 2]);
-    await expect.poll(() => lines(tool.out)).toMatchObject([
-      { method: 'ask', payload: 'first' },
-      { method: 'ask', payload: 'second' },
-    ]);
+    await expect
+      .poll(() => lines(tool.out))
+      .toMatchObject([
+        { method: 'ask', payload: 'first' },
+        { method: 'ask', payload: 'second' },
+      ]);
   });
 
   test('a line may name the call that it answers', async () => {
