@@ -22,6 +22,10 @@ export const drain: Figure = {
       label: '… 1 KiB: CPU for 100 000',
       ...{ ours: 'agent 1024', theirs: 'official 1024', value: 'cpuPer100k', unit: 's' },
     },
+    {
+      label: '… 100 B: CPU for 100 000',
+      ...{ ours: 'agent 100', theirs: 'official 100', value: 'cpuPer100k', unit: 's' },
+    },
   ],
 };
 

@@ -20,6 +20,8 @@ export const idle: Figure = {
     agent: (bench) => atRest(bench, agent, 0),
     official: (bench) => atRest(bench, official, 0),
     'agent at 100/s': (bench) => atRest(bench, agent, 100),
+    'agent at 100/s, one stream': (bench) => atRest(bench, agentBy(oneStream), 100),
+    'agent at 100/s, a request each': (bench) => atRest(bench, agentBy(aRequestEach), 100),
     'official at 100/s': (bench) => atRest(bench, official, 100),
   },
   rows: [
@@ -29,6 +31,10 @@ export const idle: Figure = {
     row('at 100/s: resident memory', ' at 100/s', 'residentMiB', 'MiB'),
     row('at 100/s: private memory', ' at 100/s', 'privateMiB', 'MiB'),
     row('at 100/s, through the disk: CPU for a minute', ' at 100/s', 'cpuMsPerMinute', 'ms'),
+    ...[', one stream', ', a request each'].map((way) => ({
+      ...row(`…${way}: CPU for a minute`, ' at 100/s', 'cpuMsPerMinute', 'ms'),
+      ours: `agent at 100/s${way}`,
+    })),
   ],
 };
 
@@ -75,8 +81,51 @@ async function atRest(
   }
 }
 
-/** `iothub-device run --config`. What it sends comes over its control socket. */
-async function agent(bench: Bench, hub: Hub): Promise<Started> {
+/** Twenty requests a second with five lines each: as many bursts as the SDK is given. */
+const agent = agentBy((socket) => (count) => {
+  post(socket, ndjson).end(lines(count));
+});
+
+/** What a program does that measures and sends: one request that stays open, a line for each message. */
+function oneStream(socket: string): (count: number) => void {
+  const open = post(socket, ndjson);
+  return (count) => {
+    open.write(lines(count));
+  };
+}
+
+/** What `curl` in a loop does, but for the connections, which are kept. */
+function aRequestEach(socket: string): (count: number) => void {
+  return (count) => {
+    for (let i = 0; i < count; i++) post(socket, 'application/json').end(JSON.stringify(measurement()));
+  };
+}
+
+const ndjson = 'application/x-ndjson';
+
+function post(socket: string, contentType: string) {
+  const headers = { 'content-type': contentType };
+  const open = request({ socketPath: socket, path: '/v1/telemetry', method: 'POST', headers });
+  // The agent is killed in the middle of it.
+  return open.on('error', () => undefined).on('response', (response) => response.resume());
+}
+
+let measured = 0;
+const measurement = () => ({ n: measured++, value: 'x'.repeat(80) });
+
+function lines(count: number): string {
+  return Array.from({ length: count }, () => `${JSON.stringify({ body: measurement() })}\n`).join('');
+}
+
+/** `iothub-device run --config`. What it sends comes over its control socket, in one way or another. */
+function agentBy(way: (socket: string) => (count: number) => void) {
+  return async (bench: Bench, hub: Hub, perSecond: number): Promise<Started> => {
+    const { daemon, socket } = await startAgent(bench, hub);
+    return perSecond > 0 ? { daemon, send: way(socket) } : { daemon };
+  };
+}
+
+async function startAgent(bench: Bench, hub: Hub): Promise<{ daemon: Daemon; socket: string }> {
   const folder = await freshFolder(bench);
   await mkdir(join(folder, 'run'), { mode: 0o700 });
   const socket = join(folder, 'run/control.sock');
@@ -101,16 +150,7 @@ async function agent(bench: Bench, hub: Hub): Promise<Started> {
     stdio: ['ignore', 'pipe', 'ignore'],
   });
   await listening(socket);
-  let n = 0;
-  const send = (count: number) => {
-    const lines = Array.from({ length: count }, () =>
-      JSON.stringify({ body: { n: n++, value: 'x'.repeat(80) } }),
-    );
-    const headers = { 'content-type': 'application/x-ndjson' };
-    const post = request({ socketPath: socket, path: '/v1/telemetry', method: 'POST', headers });
-    post.on('response', (response) => response.resume()).end(`${lines.join('\n')}\n`);
-  };
-  return { daemon, send };
+  return { daemon, socket };
 }
 
 async function official(_bench: Bench, hub: Hub, perSecond: number): Promise<Started> {
