@@ -75,6 +75,7 @@ export interface HubSession extends AsyncDisposable {
 
 const defaultDeadlineMs = 20_000;
 const defaultAnswerWithinMs = 30_000;
+const mayBeTakenBackMs = 5_000;
 
 /**
  * Connects, puts the token, and attaches the links, all within one deadline. Sessions: `$cbs` on its own, telemetry
@@ -86,7 +87,11 @@ export async function openHubSession(options: HubSessionOptions, signal: AbortSi
     if (early === undefined || early.isRefused) return openOnce(options, until);
     try {
       const session = await openOnce(options, until, { early: true });
-      session.over.addEventListener('abort', () => early.isRefusedBy(session.over.reason));
+      const openedAt = performance.now();
+      // Links can be answered and taken back. What comes much later has another reason.
+      session.over.addEventListener('abort', () => {
+        if (performance.now() - openedAt < mayBeTakenBackMs) early.isRefusedBy(session.over.reason);
+      });
       return session;
     } catch (error) {
       if (!early.isRefusedBy(error)) throw error;
