@@ -41,6 +41,7 @@ test('no file is a complete configuration', () => {
       httpsPort: undefined,
       ca: undefined,
       tokenTtlMs: 3_600_000,
+      attach: 'after-token',
       idleTimeoutMs: 10_000,
     },
     commands: {
