@@ -11,7 +11,8 @@ import type { EventContext } from 'rhea';
 
 import { AgentError } from '../../src/errors.js';
 import { guard, unreadableReason, type GuardedSocket } from '../../src/amqp/guard.js';
-import { decodeCommand } from '../../src/amqp/messages.js';
+import { decodeCommand, singleOf } from '../../src/amqp/messages.js';
+import { SenderLink } from '../../src/amqp/sender-link.js';
 import { clientOf, limits } from '../amqp/guard-peer.js';
 import { conversation } from './fuzz-frames.js';
 
@@ -22,6 +23,8 @@ export interface Played {
   messages: number;
   readable: number;
   unreadable: number;
+  /** Deliveries of ours that went beside rhea and were told their outcome. */
+  settled: number;
   /** Conversations that the guard ended. */
   violations: number;
   /** Errors that are rhea's or JavaScript's, and what rhea printed: with their first seed. */
@@ -43,6 +46,7 @@ const played: Played = {
   damagedFrames: 0,
   messages: 0,
   readable: 0,
+  settled: 0,
   unreadable: 0,
   violations: 0,
   surprises: {},
@@ -86,6 +90,7 @@ async function play(): Promise<void> {
   const client = clientOf(guarded, (connected) => {
     process.nextTick(connected);
   });
+  const scope = { over: new AbortController().signal, fail: () => undefined, outlet: guarded };
   void client.ended.then((error) => {
     state.over = true;
     if (error instanceof AgentError && error.code === 'protocol') played.violations++;
@@ -93,7 +98,13 @@ async function play(): Promise<void> {
       surprise(`${error.name}: ${error.message}`);
   });
   client.sender.once('sendable', () => {
-    for (let i = 0; i < 4; i++) client.sender.send({ body: 'x' });
+    // As rhea sends, and beside it, in turn.
+    const link = bare || seed % 2 === 0 ? undefined : new SenderLink(client.sender.name, scope);
+    for (let i = 0; i < 4; i++) {
+      if (link === undefined) client.sender.send({ body: 'x' });
+      else
+        link.ship(singleOf(Buffer.from('x')), 0, { settled: () => played.settled++, lost: () => undefined });
+    }
   });
   client.receiver.on('message', ({ message, delivery }: EventContext) => {
     if (message === undefined || delivery === undefined) return;

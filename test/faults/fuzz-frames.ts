@@ -40,6 +40,10 @@ export function conversation(seed: number, damage: 'none' | 'bodies' | 'frames')
     wire.flow({ handle: toHub, drain: random.chance(0.2) }),
     wire.disposition({ role: 'sender', first: 0, last: messages - 1 }),
     wire.disposition({ role: 'receiver', first: 2, state: wire.described(0x25, wire.list(failure(random))) }),
+    wire.disposition({
+      ...{ role: 'receiver', first: 3, settled: random.chance(0.5) },
+      state: wire.described(random.oneOf([0x23, 0x24, 0x26, 0x27]), wire.list()),
+    }),
   );
   for (let i = 0; i < 4; i++) frames.push(...delivery());
   frames.push(ending(random));

@@ -60,6 +60,7 @@ export async function fuzz({
     messages: 0,
     readable: 0,
     unreadable: 0,
+    settled: 0,
     violations: 0,
     surprises: {},
     longestStallMs: 0,
@@ -155,6 +156,7 @@ function add(findings: Findings, played: Played): void {
     'messages',
     'readable',
     'unreadable',
+    'settled',
     'violations',
   ] as const) {
     findings[key] += played[key];
@@ -177,6 +179,7 @@ function report(findings: Findings): string {
     `damaged frames heard   ${findings.damagedFrames}`,
     `conversations          ${findings.conversations}, of which the guard ended ${findings.violations}`,
     `messages               ${findings.readable} read, ${findings.unreadable} marked unreadable`,
+    `outcomes               ${findings.settled} told`,
     `processes ended        ${exits.length}${exits
       .slice(0, 5)
       .map(({ seed, how }) => ` (seed ${seed}: ${how})`)
