@@ -1,12 +1,9 @@
-import { once } from 'node:events';
-import type { ServerResponse } from 'node:http';
-
 import { AgentError } from '../errors.js';
 import type { LogStats } from '../store/log/durable-log.js';
 import type { Spool } from '../store/spool.js';
 import { entriesOf, entryStates, type Entry, type Selection } from '../store/spool-entries.js';
 import { parseDuration } from '../units.js';
-import { answer, readWithinMs, type Route } from './http-server.js';
+import { answer, type Route, writeLine } from './http-server.js';
 import { spoolStatus, type SpoolStatus } from './status.js';
 
 /** `GET /v1/spool` */
@@ -58,7 +55,8 @@ export function spoolMessagesRoute(spool: Spool): Route {
     if (selection.ids.length > 0) for await (const _ of entriesOf(spool, selection));
     response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
     for await (const entry of entriesOf(spool, selection)) {
-      await write(response, `${JSON.stringify(lineOf(entry))}\n`, over);
+      over.throwIfAborted();
+      await writeLine(response, lineOf(entry), over);
     }
     response.end();
   };
@@ -121,18 +119,4 @@ function lineOf(entry: Entry): SpoolLine {
   if (entry.state === 'pending') return line;
   const { condition, description, setAsideAt } = entry.letter;
   return { ...line, rejectedAt: new Date(setAsideAt.wallMs).toISOString(), condition, description };
-}
-
-async function write(response: ServerResponse, text: string, over: AbortSignal): Promise<void> {
-  over.throwIfAborted();
-  if (response.write(text)) return;
-  // A client that does not read what it asked for is let go, and with that `over` is aborted.
-  const timer = setTimeout(() => {
-    response.destroy();
-  }, readWithinMs);
-  try {
-    await once(response, 'drain', { signal: over });
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,5 +1,4 @@
 import { isUtf8 } from 'node:buffer';
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { monotonicFactory } from 'ulid';
 
@@ -19,7 +18,7 @@ import { messageBytes } from '../message-size.js';
 import { hubLimits, type Properties, type TelemetryMessage } from '../model.js';
 import { anyOf } from '../signals.js';
 import { parseDuration } from '../units.js';
-import { answer, type Exchange, readWithinMs, type Route, statusOf } from './http-server.js';
+import { answer, type Exchange, type Route, statusOf, writeLine } from './http-server.js';
 import { failedAnswer, rejectedAnswer, type TelemetryAnswer } from './control-answer.js';
 
 /** What the agent does with telemetry that it is handed. */
@@ -252,19 +251,6 @@ function moved(request: IncomingMessage, signal: AbortSignal): Promise<void> {
     for (const event of events) request.on(event, wake);
     signal.addEventListener('abort', wake);
   });
-}
-
-async function writeLine(response: ServerResponse, line: TelemetryAnswer, over: AbortSignal): Promise<void> {
-  if (response.destroyed || response.write(`${JSON.stringify(line)}\n`)) return;
-  // A client that does not read what it is told is let go, and with that `over` is aborted.
-  const timer = setTimeout(() => {
-    response.destroy();
-  }, readWithinMs);
-  try {
-    await once(response, 'drain', { signal: over });
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function formOf(body: Buffer): Envelope['form'] {

@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import {
   createServer,
   type IncomingMessage,
@@ -43,7 +43,7 @@ const headWithinMs = 10_000;
 const lookEveryMs = 1_000;
 const idleMs = 5_000;
 /** How long a client may take to read an answer, or the next part of one. */
-export const readWithinMs = 10_000;
+const readWithinMs = 10_000;
 /** What an answer under way may take when the agent ends. */
 const lastWordsMs = 1_000;
 
@@ -178,6 +178,20 @@ export function answerText(
     'cache-control': 'no-store',
   });
   response.end(body);
+}
+
+/** Writes a line of JSON of an answer that has many. Resolves when there is room for the next one. */
+export async function writeLine(response: ServerResponse, line: object, over: AbortSignal): Promise<void> {
+  if (response.destroyed || response.write(`${JSON.stringify(line)}\n`)) return;
+  // A client that does not read what it is told is let go, and with that `over` is aborted.
+  const timer = setTimeout(() => {
+    response.destroy();
+  }, readWithinMs);
+  try {
+    await once(response, 'drain', { signal: over });
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** An answer that nobody reads would be kept, and its connection with it. */

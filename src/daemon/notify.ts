@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Log } from '../log.js';
 import type { Progress } from './progress.js';
@@ -10,7 +11,7 @@ import type { Progress } from './progress.js';
  * assignments (its `--stopping` is younger than systemd 252) and without `--no-block` (the sender must live until
  * PID 1 has looked at it). The unit needs `NotifyAccess=all`, because the sender is a child of ours.
  */
-export interface Notifier {
+export interface Notifier extends AsyncDisposable {
   /** Sends assignments, `READY=1` or `STATUS=online` say. Resolves when they have arrived or cannot. */
   notify: (...assignments: string[]) => Promise<void>;
   /** Milliseconds within which systemd wants a sign of life; undefined without a watchdog. */
@@ -24,8 +25,10 @@ export function createNotifier(env: NodeJS.ProcessEnv, log: Log): Notifier {
   delete env['NOTIFY_SOCKET'];
   delete env['WATCHDOG_USEC'];
   delete env['WATCHDOG_PID'];
-  if (socket === undefined || socket === '')
-    return { notify: () => Promise.resolve(), watchdogMs: undefined };
+  if (socket === undefined || socket === '') {
+    const nothing = () => Promise.resolve();
+    return { notify: nothing, watchdogMs: undefined, [Symbol.asyncDispose]: nothing };
+  }
 
   const forUs = pid === undefined || Number(pid) === process.pid;
   let queue = Promise.resolve();
@@ -39,10 +42,18 @@ export function createNotifier(env: NodeJS.ProcessEnv, log: Log): Notifier {
       });
       return queue;
     },
+    async [Symbol.asyncDispose]() {
+      // What was said last, that the agent stops, has to be on its way before the process is gone.
+      const done = new AbortController();
+      const late = delay(lastWordsMs, undefined, { signal: done.signal }).catch(() => undefined);
+      await Promise.race([queue, late]);
+      done.abort();
+    },
   };
 }
 
 const answerWithinMs = 5_000;
+const lastWordsMs = 1_000;
 
 /** Whether it is worth trying again. */
 function send(socket: string, assignments: readonly string[], log: Log): Promise<boolean> {
@@ -80,7 +91,7 @@ function oneLine(assignment: string): string {
  * alone would go on while the work is stuck.
  */
 export function feedWatchdog(
-  { notify, watchdogMs }: Notifier,
+  { notify, watchdogMs }: Pick<Notifier, 'notify' | 'watchdogMs'>,
   progress: Pick<Progress, 'stuck'>,
   log: Log,
 ): Disposable {

@@ -18,7 +18,7 @@ const lookEveryMs = 60_000;
  * that boots offline has to come up), and one line that says how it fares.
  */
 export class UnitStatus implements Disposable {
-  readonly #notifier: Notifier;
+  readonly #notifier: Pick<Notifier, 'notify'>;
   readonly #clock: Clock;
   readonly #facts: () => UnitFacts;
   #state: AgentState | undefined;
@@ -27,7 +27,7 @@ export class UnitStatus implements Disposable {
   #timer: NodeJS.Timeout | undefined;
   #isOver = false;
 
-  constructor(notifier: Notifier, clock: Clock, facts: () => UnitFacts) {
+  constructor(notifier: Pick<Notifier, 'notify'>, clock: Clock, facts: () => UnitFacts) {
     this.#notifier = notifier;
     this.#clock = clock;
     this.#facts = facts;

@@ -1,11 +1,11 @@
 import type { InboxLine, InboxPage } from '../../daemon/control-inbox.js';
 import type { Log } from '../../log.js';
-import { StoreInUse } from '../../store/log/owner.js';
 import type { InboxEntry } from '../../store/inbox.js';
 import type { Store } from '../../store/store.js';
 import type { Io } from '../io.js';
-import { agentOfProcess, askFor, meantBy, runningAgent } from './agent-client.js';
-import { openSpool, placeOf, type SpoolFlags } from './spool-options.js';
+import { askFor } from './agent-client.js';
+import type { SpoolFlags } from './spool-options.js';
+import { storeOwner } from './store-owner.js';
 
 /** The inbox of a device, wherever it is. */
 export interface InboxAccess extends AsyncDisposable {
@@ -16,26 +16,11 @@ export interface InboxAccess extends AsyncDisposable {
   change(what: 'retry' | 'drop', ids: readonly number[]): Promise<void>;
 }
 
-/**
- * The inbox that the flags mean: through the agent that has it, or, where none runs, in its store. Errors:
- * `try-again` when something else has the store, or an agent that cannot be spoken to.
- */
+/** The inbox that the flags mean: through the agent that has it, or, where none runs, in its store. Errors: as `storeOwner`. */
 export async function openInbox(io: Io, flags: SpoolFlags, log: Log): Promise<InboxAccess> {
-  const meant = await meantBy(io, flags);
-  // A directory that is named says nothing about whose it is.
-  const agent = flags.directory === undefined ? await runningAgent(meant, log) : undefined;
-  if (agent !== undefined) return inboxOfAgent(agent.socket);
-  const place = await placeOf(io, flags, meant.config, meant.whoItIs);
-  try {
-    return inboxOfStore(await openSpool(place, { log, whileInUse }));
-  } catch (error) {
-    const owner = error instanceof StoreInUse ? await agentOfProcess(io, meant, error.pid, log) : undefined;
-    if (owner === undefined) throw error;
-    return inboxOfAgent(owner.socket);
-  }
+  const owner = await storeOwner(io, flags, log);
+  return 'socket' in owner ? inboxOfAgent(owner.socket) : inboxOfStore(owner.store);
 }
-
-const whileInUse = 'if it is an agent, let it have a control socket ([control] socket), or stop it first';
 
 /** So many at once: they share the writes of the disk. */
 const mostChanges = 100;

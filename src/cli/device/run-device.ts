@@ -79,7 +79,7 @@ export async function runDevice(io: Io, hub: DeviceHub, job: RunJob): Promise<vo
   const { listen } = job.config.metrics;
   const metrics = listen && (await import('../../daemon/metrics.js')).createMetrics();
   const meter: Meter = metrics ?? silentMeter;
-  const notifier = createNotifier(io.env, log);
+  await using notifier = createNotifier(io.env, log);
   const progress = new Progress(clock, {
     storeStuckAfterMs: notifier.watchdogMs ?? defaultStuckAfterMs,
     onSynced: meter.synced,

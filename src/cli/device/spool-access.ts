@@ -6,13 +6,13 @@ import { AgentError } from '../../errors.js';
 import { readLines } from '../../lines.js';
 import type { Log } from '../../log.js';
 import type { Priority } from '../../store/kinds.js';
-import { StoreInUse } from '../../store/log/owner.js';
 import { entriesOf, type Entry, type Selection } from '../../store/spool-entries.js';
 import type { Store } from '../../store/store.js';
 import { formatDuration } from '../../units.js';
 import type { Io } from '../io.js';
-import { agentOfProcess, askFor, meantBy, openRequest, refusedBy, runningAgent } from './agent-client.js';
-import { openSpool, placeOf, type SpoolFlags } from './spool-options.js';
+import { askFor, openRequest, refusedBy } from './agent-client.js';
+import type { SpoolFlags } from './spool-options.js';
+import { storeOwner } from './store-owner.js';
 
 /** The telemetry of a device that is on disk, wherever that is. */
 export interface SpoolAccess extends AsyncDisposable {
@@ -25,26 +25,11 @@ export interface SpoolAccess extends AsyncDisposable {
   drop(entries: readonly Entry[]): Promise<void>;
 }
 
-/**
- * The spool that the flags mean: through the agent that has it, or, where none runs, in its store. Errors:
- * `try-again` when something else has the store, or an agent that cannot be spoken to.
- */
+/** The spool that the flags mean: through the agent that has it, or, where none runs, in its store. Errors: as `storeOwner`. */
 export async function openSpoolAccess(io: Io, flags: SpoolFlags, log: Log): Promise<SpoolAccess> {
-  const meant = await meantBy(io, flags);
-  // A directory that is named says nothing about whose it is.
-  const agent = flags.directory === undefined ? await runningAgent(meant, log) : undefined;
-  if (agent !== undefined) return spoolOfAgent(agent.socket);
-  const place = await placeOf(io, flags, meant.config, meant.whoItIs);
-  try {
-    return spoolOfStore(await openSpool(place, { log, whileInUse }), place.directory);
-  } catch (error) {
-    const owner = error instanceof StoreInUse ? await agentOfProcess(io, meant, error.pid, log) : undefined;
-    if (owner === undefined) throw error;
-    return spoolOfAgent(owner.socket);
-  }
+  const owner = await storeOwner(io, flags, log);
+  return 'socket' in owner ? spoolOfAgent(owner.socket) : spoolOfStore(owner.store, owner.directory);
 }
-
-const whileInUse = 'if it is an agent, let it have a control socket ([control] socket), or stop it first';
 
 function spoolOfStore(store: Store, directory: string): SpoolAccess {
   const { spool } = store;
