@@ -97,7 +97,9 @@ async function play(): Promise<void> {
     else if (error !== undefined && error.name !== 'ConnectionError')
       surprise(`${error.name}: ${error.message}`);
   });
-  client.sender.once('sendable', () => {
+  const sendSome = () => {
+    // The hub may have taken it back in the same piece, which the guard has read to its end.
+    if (!client.sender.is_open()) return;
     // As rhea sends, and beside it, in turn.
     const link = bare || seed % 2 === 0 ? undefined : new SenderLink(client.sender.name, scope);
     for (let i = 0; i < 4; i++) {
@@ -105,6 +107,9 @@ async function play(): Promise<void> {
       else
         link.ship(singleOf(Buffer.from('x')), 0, { settled: () => played.settled++, lost: () => undefined });
     }
+  };
+  client.sender.once('sendable', () => {
+    queueMicrotask(sendSome);
   });
   client.receiver.on('message', ({ message, delivery }: EventContext) => {
     if (message === undefined || delivery === undefined) return;
