@@ -53,7 +53,10 @@ test.concurrent(
     await world.agent.online();
     await world.proxy.door('mute');
     world.proxy.reset();
-    await world.agent.until((agent) => agent.times('waiting') >= 4);
+    // The first wait is for what the reset has done; on a busy machine there were some before.
+    await world.agent.until((agent) => /did not get us online/.test(agent.lastError?.message ?? ''));
+    const waits = world.agent.times('waiting');
+    await world.agent.until((agent) => agent.times('waiting') >= waits + 2);
     expect(world.agent.lastError?.message).toMatch(/did not get us online/);
     expect(world.proxy.open).toBeLessThanOrEqual(1);
     await world.proxy.heal();
