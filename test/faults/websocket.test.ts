@@ -54,7 +54,7 @@ test.concurrent(
     await world.proxy.door('mute');
     world.proxy.reset();
     // The first wait is for what the reset has done; on a busy machine there were some before.
-    await world.agent.until((agent) => /did not get us online/.test(agent.lastError?.message ?? ''));
+    await world.agent.until(({ lastError }) => lastError?.message.includes('did not get us online') === true);
     const waits = world.agent.times('waiting');
     await world.agent.until((agent) => agent.times('waiting') >= waits + 2);
     expect(world.agent.lastError?.message).toMatch(/did not get us online/);
