@@ -1,7 +1,7 @@
 import '../../src/no-debug.js';
 
 import { once } from 'node:events';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 
 import rhea, {
   type Connection,
@@ -14,6 +14,7 @@ import rhea, {
 } from 'rhea';
 
 import { guard, type GuardedSocket, type GuardOptions } from '../../src/amqp/guard.js';
+import { listen, type TcpServer } from '../tcp-server.js';
 import { amqpHeader, attach, begin, flow, open, uint } from './guard-frames.js';
 
 export const limits = { maxFrameBytes: 65_536, maxOutstandingDeliveries: 256, maxMessageBytes: 262_144 };
@@ -40,10 +41,6 @@ export function answers({
   ]);
 }
 
-export interface Hub extends AsyncDisposable {
-  port: number;
-}
-
 /** The hub's end of a connection. */
 export interface Peer {
   socket: Socket;
@@ -57,25 +54,13 @@ export interface Peer {
 export const clientFlight = 5;
 
 /** A TCP server that does to each client what `script` says, once the client has sent its first flight. */
-export async function startHub(script: (peer: Peer, index: number) => unknown): Promise<Hub> {
-  const sockets = new Set<Socket>();
+export function startHub(script: (peer: Peer, index: number) => unknown): Promise<TcpServer> {
   let count = 0;
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
+  return listen((socket) => {
     const peer = peerOf(socket);
     const index = count++;
     void peer.until(clientFlight).then(() => script(peer, index));
   });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-      await once(server, 'close');
-    },
-  };
 }
 
 function peerOf(socket: Socket): Peer {

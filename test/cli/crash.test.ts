@@ -29,6 +29,15 @@ async function setUp(lockMs: number) {
 const handlerConfig = (script: string, more = '') =>
   `[commands]\norder = "none"\n[[handlers]]\nexec = ["${script}"]\n${more}`;
 
+/** Kills the agent when it has settled its command, of which a frozen hub has heard nothing. */
+async function killSettled({ hub }: Awaited<ReturnType<typeof setUp>>, agent: ToolProcess): Promise<void> {
+  await agent.says(/command settled/);
+  agent.kill('SIGKILL');
+  await agent.ended();
+  expect(hub.record.of('outcome')).toEqual([]);
+  hub.faults.now({ act: 'drop' });
+}
+
 test('a command whose outcome was recorded is answered after a kill -9 without running again', async () => {
   await using it = await setUp(60_000);
   const script = await it.folder.script(
@@ -42,11 +51,7 @@ test('a command whose outcome was recorded is answered after a kill -9 without r
     await vi.waitUntil(async () => (await it.runs()).length === 1, { timeout: 20_000 });
     // From here on the hub hears nothing, so that it does not know what was decided.
     it.hub.faults.now({ act: 'freeze' });
-    await agent.says(/command settled/);
-    agent.kill('SIGKILL');
-    await agent.ended();
-    expect(it.hub.record.of('outcome')).toEqual([]);
-    it.hub.faults.now({ act: 'drop' });
+    await killSettled(it, agent);
   }
   await using _again = it.start(config);
   await it.hub.waitFor((record) => record.of('feedback').length > 0, { timeoutMs: 20_000 });
@@ -69,11 +74,7 @@ test('lock lost, link lost between outcome and settlement, agent killed there: o
     await it.hub.waitFor((record) => record.of('delivery').length > 2, { timeoutMs: 20_000 });
     it.hub.faults.now({ act: 'freeze' });
     await it.folder.write('over', '');
-    await agent.says(/command settled/);
-    agent.kill('SIGKILL');
-    await agent.ended();
-    expect(it.hub.record.of('outcome')).toEqual([]);
-    it.hub.faults.now({ act: 'drop' });
+    await killSettled(it, agent);
   }
   await using _again = it.start(config);
   await it.hub.waitFor((record) => record.of('feedback').length > 0, { timeoutMs: 20_000 });

@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
@@ -7,6 +5,7 @@ import { run } from '../../src/cli/main.js';
 import type { ToolName } from '../../src/cli/subcommands.js';
 import type { Emulator } from '../../src/emulator/emulator.js';
 import { device, startHub } from '../amqp/hub.js';
+import { listen } from '../tcp-server.js';
 import { errorTexts } from './error-texts.js';
 import { fakeIo } from './fake-io.js';
 import { Folder } from './tool.js';
@@ -185,23 +184,6 @@ async function fromHub(name: string): Promise<string> {
 
 function at(port: number): string {
   return `HostName=localhost:${String(port)};DeviceId=d;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZg==`;
-}
-
-async function listen(serve: (socket: Socket) => void): Promise<{ port: number } & AsyncDisposable> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket.on('error', () => undefined));
-    serve(socket);
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    port: (server.address() as AddressInfo).port,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      server.close();
-      await once(server, 'close');
-    },
-  };
 }
 
 /** The text as it may come out. */

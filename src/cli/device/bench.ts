@@ -1,26 +1,16 @@
 import { parseDeviceConnectionString } from '../../identity/connection-string.js';
 import { hubLimits } from '../../model.js';
-import { addConfigOption, type ConfigFlags } from '../config-options.js';
 import { Subcommand } from '../help.js';
-import {
-  addConnectionOptions,
-  addIdentityOptions,
-  addTimeoutOption,
-  readDeviceIdentity,
-  type ConnectionFlags,
-  type DeviceIdentity,
-  type IdentityFlags,
-  type TimeoutFlags,
-} from '../identity-options.js';
+import { readDeviceIdentity, type DeviceIdentity } from '../identity-options.js';
 import type { Io } from '../io.js';
-import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
-import { addOutputOptions, createPrinter, type OutputFlags } from '../output.js';
+import { openLog } from '../log-options.js';
+import { createPrinter } from '../output.js';
 import { readSmallFile } from '../small-file.js';
 import { count, duration } from '../values.js';
+import { addSendingOptions, type SendingFlags } from './sending-options.js';
 import { namedConfig } from './spool-options.js';
 
-interface BenchFlags
-  extends ConfigFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
+interface BenchFlags extends SendingFlags {
   rate?: number;
   size: number;
   for: number;
@@ -59,12 +49,7 @@ export function benchCommand(io: Io): Subcommand {
     .option('--batch', 'messages that wait together go out together')
     .option('--devices <file>', 'a connection string on each line; each device has a connection of its own')
     .option('--csv <file>', 'a line for each second: seconds,accepted,failed,p50_ms,p90_ms,p99_ms,max_ms');
-  addConfigOption(command, 'device');
-  addIdentityOptions(command, 'device');
-  addConnectionOptions(command, 'device');
-  addTimeoutOption(command);
-  addOutputOptions(command, 'device');
-  addLogOptions(command, 'device');
+  addSendingOptions(command);
   return command.action(async (flags: BenchFlags) => {
     io.exitCode = await bench(io, flags);
   });

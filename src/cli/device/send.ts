@@ -1,15 +1,6 @@
 import { Option } from 'commander';
 
-import { addConfigOption, type ConfigFlags } from '../config-options.js';
-import {
-  addConnectionOptions,
-  addIdentityOptions,
-  addTimeoutOption,
-  readDeviceIdentity,
-  type ConnectionFlags,
-  type IdentityFlags,
-  type TimeoutFlags,
-} from '../identity-options.js';
+import { readDeviceIdentity } from '../identity-options.js';
 import type { AgentConfig } from '../../daemon/config.js';
 import { AgentError } from '../../errors.js';
 import type { DeviceConnectionString } from '../../identity/connection-string.js';
@@ -17,16 +8,15 @@ import type { Log } from '../../log.js';
 import { controlPaths } from '../control-path.js';
 import { Subcommand } from '../help.js';
 import type { Io } from '../io.js';
-import { addLogOptions, openLog, type LogFlags } from '../log-options.js';
+import { openLog } from '../log-options.js';
 import { addMessageOptions, type MessageFlags } from '../message-options.js';
-import { addOutputOptions, type OutputFlags } from '../output.js';
 import type { Sent } from '../output-sent.js';
 import { count } from '../values.js';
 import type { RunningAgent } from './agent-client.js';
+import { addSendingOptions, type SendingFlags } from './sending-options.js';
 import { directoryOption, namedConfig, openSpool, spoolOf } from './spool-options.js';
 
-interface SendFlags
-  extends MessageFlags, ConfigFlags, IdentityFlags, ConnectionFlags, TimeoutFlags, OutputFlags, LogFlags {
+interface SendFlags extends MessageFlags, SendingFlags {
   inflight: number;
   batch?: boolean;
   queue?: boolean;
@@ -81,12 +71,7 @@ export function sendCommand(io: Io): Subcommand {
         ).conflicts('queue'),
       ),
     );
-  addConfigOption(command, 'device');
-  addIdentityOptions(command, 'device');
-  addConnectionOptions(command, 'device');
-  addTimeoutOption(command);
-  addOutputOptions(command, 'device');
-  addLogOptions(command, 'device');
+  addSendingOptions(command);
   return command.action(async (flags: SendFlags) => {
     io.exitCode = await send(io, flags);
   });
