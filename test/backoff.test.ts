@@ -5,6 +5,13 @@ import { createBackoff } from '../src/backoff.js';
 
 const seconds = (ms: number): number => ms / 1000;
 
+const dice = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 60, maxLength: 60 });
+
+function backoffWith(thrown: readonly number[]) {
+  let throwNumber = 0;
+  return createBackoff(() => thrown[throwNumber++ % thrown.length]!);
+}
+
 test('network trouble is tried again after 1, 2, 4 … 30 s at most, and half of that at least', () => {
   const longest = createBackoff(() => 1);
   const shortest = createBackoff(() => 0);
@@ -26,17 +33,31 @@ test('health forgets the failures', () => {
 
 test('whatever the dice say, at most ten attempts fall into the first minute and four into any later one', () => {
   fc.assert(
-    fc.property(
-      fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 60, maxLength: 60 }),
-      (dice) => {
-        let throwNumber = 0;
-        const backoff = createBackoff(() => dice[throwNumber++ % dice.length]!);
-        const attempts = [0];
-        while (attempts.at(-1)! < 600) attempts.push(attempts.at(-1)! + seconds(backoff.next('soon')));
-        const within = (from: number): number => attempts.filter((at) => at >= from && at < from + 60).length;
-        expect(within(0)).toBeLessThanOrEqual(10);
-        for (const at of attempts.filter((at) => at >= 60)) expect(within(at)).toBeLessThanOrEqual(4);
-      },
-    ),
+    fc.property(dice, (thrown) => {
+      const backoff = backoffWith(thrown);
+      const attempts = [0];
+      while (attempts.at(-1)! < 600) attempts.push(attempts.at(-1)! + seconds(backoff.next('soon')));
+      const within = (from: number): number => attempts.filter((at) => at >= from && at < from + 60).length;
+      expect(within(0)).toBeLessThanOrEqual(10);
+      for (const at of attempts.filter((at) => at >= 60)) expect(within(at)).toBeLessThanOrEqual(4);
+    }),
   );
 });
+
+test.each([
+  { faultSeconds: 2, backWithinSeconds: 5 },
+  { faultSeconds: 10, backWithinSeconds: 16 },
+  { faultSeconds: 600, backWithinSeconds: 35 },
+])(
+  'after $faultSeconds s of network trouble it is tried again within $backWithinSeconds s, whatever the dice say',
+  ({ faultSeconds, backWithinSeconds }) => {
+    fc.assert(
+      fc.property(dice, (thrown) => {
+        const backoff = backoffWith(thrown);
+        let at = 0;
+        while (at < faultSeconds) at += seconds(backoff.next('soon'));
+        expect(at - faultSeconds).toBeLessThanOrEqual(backWithinSeconds);
+      }),
+    );
+  },
+);
