@@ -74,7 +74,7 @@ export async function serveCommands(
     if (inHand === 0) resolve();
   });
   await Promise.race([idle, aborted(over)]);
-  await commands.flushed();
+  commands.flush();
 }
 
 /** Only what the hub is told: a decision has more. */

@@ -1,12 +1,9 @@
-import type { Delivery, EventContext, Receiver } from 'rhea';
-
-import { AgentError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Command, DeviceId } from '../model.js';
-import { unreadableReason } from './guard.js';
-import { decodeCommand } from './messages.js';
+import { decodeCommand } from './decode-command.js';
+import type { ReceivedDeliveries, ReceivedDelivery, ReceivingLink } from './guard/received-deliveries.js';
 import type { SessionScope } from './scope.js';
-import { Settlement, type SettledAs } from './settle.js';
+import { stateOf, type SettledAs } from './settle.js';
 
 /** A command together with the one delivery on which it can be settled. */
 export interface DeliveredCommand {
@@ -20,21 +17,29 @@ export interface DeliveredCommand {
 
 /** The receiver link from `/devices/{id}/messages/deviceBound`. Delivers nothing until it is granted credit. */
 export class CommandLink {
-  readonly #scope: Pick<SessionScope, 'over' | 'fail'>;
-  readonly #receiver: Receiver;
+  readonly #over: AbortSignal;
+  readonly #link: ReceivingLink;
+  readonly #deliveries: ReceivedDeliveries;
   readonly #identity: DeviceId;
   readonly #log: Log;
-  readonly #settlement = new Settlement();
-  #granted = 0;
   #onCommand: ((delivered: DeliveredCommand) => void) | undefined;
 
-  constructor(receiver: Receiver, scope: Pick<SessionScope, 'over' | 'fail'>, identity: DeviceId, log: Log) {
-    this.#log = log;
-    this.#scope = scope;
-    this.#receiver = receiver;
+  constructor(
+    name: string,
+    { over, outlet }: Pick<SessionScope, 'over' | 'outlet'>,
+    identity: DeviceId,
+    log: Log,
+  ) {
+    // A hub can take a link back in the same breath.
+    over.throwIfAborted();
+    const { link, deliveries } = outlet.receivingLink(name);
+    this.#over = over;
+    this.#link = link;
+    this.#deliveries = deliveries;
     this.#identity = identity;
-    receiver.on('message', (context: EventContext) => {
-      this.#receive(context);
+    this.#log = log;
+    deliveries.receive(link, (delivery) => {
+      if (!over.aborted) this.#receive(delivery);
     });
   }
 
@@ -48,46 +53,36 @@ export class CommandLink {
    * is the number of free handler slots and not a prefetch.
    */
   grant(credit: number): void {
-    if (credit <= 0 || this.#scope.over.aborted) return;
-    this.#granted += credit;
-    this.#receiver.add_credit(credit);
+    if (credit > 0 && !this.#over.aborted) this.#deliveries.grant(this.#link, credit);
   }
 
   /** Commands that the hub may still deliver. */
   get credit(): number {
-    return this.#granted;
+    return this.#link.credit;
   }
 
-  /** Resolves when all outcomes handed in so far have left. */
-  flushed(): Promise<void> {
-    return this.#settlement.flushed();
+  /** All outcomes handed in so far leave before what is said next. */
+  flush(): void {
+    this.#deliveries.flush();
   }
 
-  #receive({ message, delivery }: EventContext): void {
-    if (message === undefined || delivery === undefined) return;
-    if (this.#granted === 0) {
-      this.#scope.fail(
-        new AgentError('protocol', 'the hub delivered a command beyond our credit', { retry: 'soon' }),
-      );
-      return;
-    }
-    this.#granted--;
-    const unreadable = unreadableReason(message);
-    if (unreadable !== undefined) {
-      this.#log.warn('a command that cannot be read was rejected', { why: unreadable });
-      this.#settle(delivery, { outcome: 'reject', reason: `it cannot be read: ${unreadable}` });
+  #receive(delivery: ReceivedDelivery): void {
+    const { fault, id, isSettled } = delivery;
+    if (fault !== undefined) {
+      this.#log.warn('a command that cannot be read was rejected', { why: fault });
+      this.#settle(id, isSettled, { outcome: 'reject', reason: `it cannot be read: ${fault}` });
       this.grant(1);
       return;
     }
     this.#onCommand?.({
-      command: decodeCommand(message, delivery, this.#identity),
-      settle: (outcome) => this.#settle(delivery, outcome),
+      command: decodeCommand(delivery, this.#identity),
+      settle: (outcome) => this.#settle(id, isSettled, outcome),
     });
   }
 
-  #settle(delivery: Delivery, outcome: SettledAs): boolean {
-    if (this.#scope.over.aborted) return false;
-    this.#settlement.settle(delivery, outcome);
+  #settle(id: number, isSettled: boolean, outcome: SettledAs): boolean {
+    if (this.#over.aborted) return false;
+    if (!isSettled) this.#deliveries.settle(id, stateOf(outcome));
     return true;
   }
 }

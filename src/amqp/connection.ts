@@ -49,7 +49,7 @@ const defaultSilenceMs = 25_000;
 const closeGraceMs = 1_000;
 
 /** The way past rhea for deliveries; whether the socket is full can be seen. */
-export type Outlet = Pick<GuardedSocket, 'sendingLink' | 'congested' | 'drained'>;
+export type Outlet = Pick<GuardedSocket, 'sendingLink' | 'receivingLink' | 'congested' | 'drained'>;
 
 /** One AMQP connection, from TLS handshake to close; a reconnect is a new object. */
 export interface AmqpConnection extends AsyncDisposable {

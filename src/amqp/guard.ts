@@ -5,10 +5,12 @@ import { AgentError, errorText } from '../errors.js';
 import { Conversation } from './guard/conversation.js';
 import { describeFrame, type FrameFields } from './guard/describe.js';
 import { Frame } from './guard/frame.js';
+import { FrameWriter } from './guard/frame-writer.js';
 import { layerOfHeader } from './guard/header.js';
 import { Intake } from './guard/intake.js';
 import type { PerformativeName } from './guard/performatives.js';
-import { SentDeliveries, type SendingLink } from './guard/sent-deliveries.js';
+import type { ReceivedDeliveries, ReceivingLink } from './guard/received-deliveries.js';
+import type { SentDeliveries, SendingLink } from './guard/sent-deliveries.js';
 import { Violation, Walker } from './guard/values.js';
 import { WriteBuffer } from './guard/write-buffer.js';
 
@@ -79,6 +81,8 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   readonly #conversation: Conversation;
   readonly #intake: Intake;
   readonly #outgoing: Frame;
+  /** What does not come from rhea, when it is traced: it can be written while a frame of rhea's is looked at. */
+  readonly #written: Frame;
   readonly #trace: GuardOptions['trace'];
   readonly #onBytes: GuardOptions['onBytes'];
   /** `ended`: rhea says no more, but hears. `over`: nothing passes any more. */
@@ -92,6 +96,7 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     this.#trace = options.trace;
     this.#onBytes = options.onBytes;
     this.#outgoing = new Frame(walker);
+    this.#written = new Frame(walker);
     this.#unsent = new WriteBuffer((bytes, taken) => {
       if (this.#state === 'open') socket.write(bytes, taken);
     });
@@ -99,7 +104,7 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
     this.#conversation = new Conversation(
       options,
       walker,
-      (channel) => new SentDeliveries(channel, this.#unsent, trace),
+      (channel) => new FrameWriter(channel, this.#unsent, trace),
     );
     this.#intake = new Intake({
       conversation: this.#conversation,
@@ -125,6 +130,13 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
   sendingLink(name: string): { link: SendingLink; deliveries: SentDeliveries } {
     const found = this.#conversation.sendingLink(name);
     if (found === undefined) throw new AgentError('bug', `there is no link ${name} to send on`);
+    return found;
+  }
+
+  /** The link of this name that rhea attached to receive on, for who receives beside rhea: see `ReceivedDeliveries`. */
+  receivingLink(name: string): { link: ReceivingLink; deliveries: ReceivedDeliveries } {
+    const found = this.#conversation.receivingLink(name);
+    if (found === undefined) throw new AgentError('bug', `there is no link ${name} to receive on`);
     return found;
   }
 
@@ -269,8 +281,8 @@ export class GuardedSocket extends EventEmitter<GuardedSocketEvents> {
 
   /** A frame that did not come from rhea has been written. */
   readonly #traceSent = (at: number, length: number): void => {
-    this.#outgoing.read(this.#unsent.bytes, at, length);
-    this.#trace?.('out', traced(this.#outgoing));
+    this.#written.read(this.#unsent.bytes, at, length);
+    this.#trace?.('out', traced(this.#written));
   };
 }
 

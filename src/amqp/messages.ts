@@ -1,10 +1,10 @@
 import '../no-debug.js';
 
-import rhea, { type Delivery, type Message } from 'rhea';
+import rhea, { type Message } from 'rhea';
 
 import { AgentError, errorText } from '../errors.js';
 import type { Payload } from './guard/sent-deliveries.js';
-import type { Command, DeviceId, MessageFields, Properties, TelemetryMessage } from '../model.js';
+import type { DeviceId, MessageFields, Properties, TelemetryMessage } from '../model.js';
 
 /**
  * IoT Hub's messages as AMQP 1.0 messages. Source: "Communicate with your IoT hub by using the AMQP protocol" and
@@ -103,46 +103,6 @@ export function encodeCommand(command: MessageFields & { to: DeviceId; ack: stri
   });
 }
 
-/** Reads a delivered command. Annotations of a wrong type are ignored, as the C# SDK does. */
-export function decodeCommand(
-  message: Message,
-  delivery: Delivery,
-  { deviceId, moduleId }: DeviceId,
-): Command {
-  const annotations = asMap(message.message_annotations);
-  const sent = asMap(message.application_properties);
-  const properties: Properties = {};
-  for (const name of Object.keys(sent)) {
-    const text = hubProperties.has(name) ? undefined : asText(sent[name]);
-    if (text !== undefined) define(properties, name, text);
-  }
-  return {
-    deviceId,
-    moduleId,
-    messageId: asId(message.message_id),
-    correlationId: asId(message.correlation_id),
-    userId: asText(message.user_id),
-    contentType: asText(message.content_type),
-    contentEncoding: asText(message.content_encoding),
-    expiresAt: asTime(message.absolute_expiry_time),
-    ack: asText(own(sent, 'iothub-ack')),
-    enqueuedAt: asTime(own(annotations, 'iothub-enqueuedtime')),
-    sequenceNumber: asCount(own(annotations, 'x-opt-sequence-number')),
-    deliveryCount: asCount(own(annotations, 'iothub-deliverycount')) ?? 0,
-    lockToken: asText(own(annotations, 'x-opt-lock-token')) ?? Buffer.from(delivery.tag).toString('hex'),
-    properties,
-    body: bodyOf(message),
-  };
-}
-
-/** Application properties that are the hub's own and not the sender's. */
-const hubProperties = new Set([
-  'iothub-ack',
-  'iothub-operation',
-  'iothub-message-schema',
-  'iothub-creation-time-utc',
-]);
-
 /** An id as text: AMQP lets it be a string, a ulong, a uuid or binary. */
 export function asId(id: unknown): string | undefined {
   if (Buffer.isBuffer(id) && id.length === 16) return rhea.uuid_to_string(id);
@@ -189,18 +149,8 @@ export function entries(map: unknown): Map<string, unknown> {
   return new Map(typeof map === 'object' && map !== null ? Object.entries(map) : []);
 }
 
-type ForeignMap = Readonly<Record<string, unknown>>;
-
-function asMap(map: unknown): ForeignMap {
-  return typeof map === 'object' && map !== null ? (map as ForeignMap) : {};
-}
-
-/** Without what a map with the key `__proto__` inherits. */
-function own(map: ForeignMap, name: string): unknown {
-  return Object.hasOwn(map, name) ? map[name] : undefined;
-}
-
-function define(properties: Properties, name: string, value: string): void {
+/** Also a name that every object has a setter for. */
+export function define(properties: Properties, name: string, value: string): void {
   if (name !== '__proto__') {
     properties[name] = value;
     return;

@@ -198,7 +198,7 @@ async function attachLinks(base: Base, signal: AbortSignal): Promise<HubSession>
     return new OpenHubSession(base, {
       scope,
       telemetry: telemetry && new SenderLink(telemetry.name, scope),
-      commands: commands && new CommandLink(commands, scope, identity, log),
+      commands: commands && new CommandLink(commands.name, scope, identity, log),
     });
   } catch (error) {
     scope.fail(toAgentError(error));

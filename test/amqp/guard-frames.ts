@@ -149,6 +149,7 @@ export interface FlowFields {
   channel?: number;
   nextIncomingId?: number;
   incomingWindow?: number;
+  nextOutgoingId?: number;
 }
 
 export function flow({
@@ -159,8 +160,9 @@ export function flow({
   channel = 0,
   nextIncomingId = 0,
   incomingWindow = 2048,
+  nextOutgoingId = 0,
 }: FlowFields): Buffer {
-  const session = [uint(nextIncomingId), uint(incomingWindow), uint(0), uint(2048)];
+  const session = [uint(nextIncomingId), uint(incomingWindow), uint(nextOutgoingId), uint(2048)];
   const link = handle === undefined ? [] : [uint(handle), deliveryCount, linkCredit, uint(0), bool(drain)];
   return frame(described(0x13, list(...session, ...link)), { channel });
 }

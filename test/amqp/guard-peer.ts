@@ -37,7 +37,7 @@ export function answers({
     begin({ nextOutgoingId, incomingWindow }),
     attach({ name: names.toHub, handle: toHub, role: 'receiver' }),
     attach({ name: names.fromHub, handle: fromHub, role: 'sender', initialDeliveryCount }),
-    flow({ handle: toHub, linkCredit: uint(linkCredit), incomingWindow }),
+    flow({ handle: toHub, linkCredit: uint(linkCredit), incomingWindow, nextOutgoingId }),
   ]);
 }
 

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 
 import { Frame } from '../../src/amqp/guard/frame.js';
+import { FrameWriter } from '../../src/amqp/guard/frame-writer.js';
 import { SentDeliveries, type SendingLink, type Waiter } from '../../src/amqp/guard/sent-deliveries.js';
 import { Walker } from '../../src/amqp/guard/values.js';
 import { WriteBuffer } from '../../src/amqp/guard/write-buffer.js';
@@ -64,12 +65,10 @@ function alone(counts: Partial<SendingLink>, firstId = 0) {
   const out = new WriteBuffer((_bytes, taken) => {
     taken();
   });
-  const deliveries = new SentDeliveries(
-    0,
-    out,
-    (at, length) => frames.push(Buffer.from(out.bytes.subarray(at, at + length))),
-    firstId,
+  const writer = new FrameWriter(0, out, (at, length) =>
+    frames.push(Buffer.from(out.bytes.subarray(at, at + length))),
   );
+  const deliveries = new SentDeliveries(writer, firstId);
   const link: SendingLink = {
     handle: 0,
     allowed: 0,

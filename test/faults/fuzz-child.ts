@@ -11,7 +11,9 @@ import type { EventContext } from 'rhea';
 
 import { AgentError } from '../../src/errors.js';
 import { guard, unreadableReason, type GuardedSocket } from '../../src/amqp/guard.js';
-import { decodeCommand, singleOf } from '../../src/amqp/messages.js';
+import { CommandLink } from '../../src/amqp/command-link.js';
+import { singleOf } from '../../src/amqp/messages.js';
+import { silentLog, type Log } from '../../src/log.js';
 import { SenderLink } from '../../src/amqp/sender-link.js';
 import { clientOf, limits } from '../amqp/guard-peer.js';
 import { conversation } from './fuzz-frames.js';
@@ -22,6 +24,8 @@ export interface Played {
   damagedFrames: number;
   messages: number;
   readable: number;
+  /** Commands that were read beside rhea. */
+  beside: number;
   unreadable: number;
   /** Deliveries of ours that went beside rhea and were told their outcome. */
   settled: number;
@@ -46,6 +50,7 @@ const played: Played = {
   damagedFrames: 0,
   messages: 0,
   readable: 0,
+  beside: 0,
   settled: 0,
   unreadable: 0,
   violations: 0,
@@ -118,11 +123,18 @@ async function play(): Promise<void> {
       delivery.reject();
       return;
     }
-    decodeCommand(message, delivery, { deviceId: 'dev-01' });
     played.readable++;
     delivery.accept();
   });
   await turn();
+  if (!bare && seed % 2 !== 0) {
+    // Beside rhea, as commands are.
+    const log: Log = { ...silentLog, warn: () => played.unreadable++ };
+    new CommandLink(client.receiver.name, scope, { deviceId: 'dev-01' }, log).onCommand(({ settle }) => {
+      played.beside++;
+      settle({ outcome: 'accept' });
+    });
+  }
   let heard = 0;
   for (const chunk of chunks) {
     if (state.over) break;

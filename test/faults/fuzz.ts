@@ -59,6 +59,7 @@ export async function fuzz({
     damagedFrames: 0,
     messages: 0,
     readable: 0,
+    beside: 0,
     unreadable: 0,
     settled: 0,
     violations: 0,
@@ -155,6 +156,7 @@ function add(findings: Findings, played: Played): void {
     'damagedFrames',
     'messages',
     'readable',
+    'beside',
     'unreadable',
     'settled',
     'violations',
@@ -178,7 +180,7 @@ function report(findings: Findings): string {
   return [
     `damaged frames heard   ${findings.damagedFrames}`,
     `conversations          ${findings.conversations}, of which the guard ended ${findings.violations}`,
-    `messages               ${findings.readable} read, ${findings.unreadable} marked unreadable`,
+    `messages               ${findings.readable} read, ${findings.beside} beside rhea, ${findings.unreadable} unreadable`,
     `outcomes               ${findings.settled} told`,
     `processes ended        ${exits.length}${exits
       .slice(0, 5)

@@ -1,5 +1,7 @@
 import type { Frame } from './frame.js';
+import type { FrameWriter } from './frame-writer.js';
 import { fieldOf, type Layer } from './performatives.js';
+import type { ReceivedDeliveries, ReceivingLink } from './received-deliveries.js';
 import type { SentDeliveries, SendingLink } from './sent-deliveries.js';
 import { Session, type SessionLimits, type Verdict } from './session.js';
 import { Violation, type Walker } from './values.js';
@@ -12,7 +14,7 @@ import { Violation, type Walker } from './values.js';
 export class Conversation {
   readonly #limits: SessionLimits & { maxFrameBytes: number };
   readonly #walker: Walker;
-  readonly #deliveriesOn: (channel: number) => SentDeliveries;
+  readonly #writerOn: (channel: number) => FrameWriter;
   /** The largest frame that both sides take. */
   #frameBytes: number;
   /** Our sessions by our channel, and those that the peer answered by its own. */
@@ -30,12 +32,12 @@ export class Conversation {
   constructor(
     limits: SessionLimits & { maxFrameBytes: number },
     walker: Walker,
-    deliveriesOn: (channel: number) => SentDeliveries,
+    writerOn: (channel: number) => FrameWriter,
   ) {
     this.#limits = limits;
     this.#frameBytes = limits.maxFrameBytes;
     this.#walker = walker;
-    this.#deliveriesOn = deliveriesOn;
+    this.#writerOn = writerOn;
   }
 
   /** We send this frame. Returns the frame that has to leave in its place, if any. */
@@ -43,12 +45,12 @@ export class Conversation {
     if (frame.performative === 'begin') {
       this.#byOwnChannel.set(
         frame.channel,
-        new Session(this.#limits, this.#walker, this.#deliveriesOn(frame.channel)),
+        new Session(this.#limits, this.#walker, this.#writerOn(frame.channel)),
       );
       return undefined;
     }
     if (frame.performative === 'close') {
-      for (const { deliveries } of this.#byOwnChannel.values()) deliveries.close();
+      for (const session of this.#byOwnChannel.values()) session.close();
     }
     return this.#byOwnChannel.get(frame.channel)?.sent(frame);
   }
@@ -57,7 +59,16 @@ export class Conversation {
   sendingLink(name: string): { link: SendingLink; deliveries: SentDeliveries } | undefined {
     for (const session of this.#byOwnChannel.values()) {
       const link = session.sendingLink(name);
-      if (link !== undefined) return { link, deliveries: session.deliveries };
+      if (link !== undefined) return { link, deliveries: session.sending };
+    }
+    return undefined;
+  }
+
+  /** The link of this name that we receive on, for who receives on it beside rhea; undefined when there is none. */
+  receivingLink(name: string): { link: ReceivingLink; deliveries: ReceivedDeliveries } | undefined {
+    for (const session of this.#byOwnChannel.values()) {
+      const link = session.receivingLink(name);
+      if (link !== undefined) return { link, deliveries: session.receiving };
     }
     return undefined;
   }
@@ -80,7 +91,7 @@ export class Conversation {
       case 'begin':
         return this.#receivedBegin(frame);
       case 'end':
-        this.#session(frame).deliveries.close();
+        this.#session(frame).close();
         this.#byChannel.delete(frame.channel);
         return 'pass';
       case 'close':
@@ -133,13 +144,12 @@ export class Conversation {
   }
 
   #receivedBegin(frame: Frame): Verdict {
-    const { remoteChannel, incomingWindow } = fieldOf.begin;
+    const { remoteChannel } = fieldOf.begin;
     if (!frame.has(remoteChannel)) throw new Violation('it begins a session that we did not ask for');
     const session = this.#byOwnChannel.get(frame.uint(remoteChannel));
     if (session === undefined || session.answered) throw new Violation('it answers no begin of ours');
     if (this.#byChannel.has(frame.channel)) throw new Violation('the channel is in use');
-    session.answered = true;
-    session.deliveries.begin(frame.uint(incomingWindow), this.#frameBytes);
+    session.begun(frame, this.#frameBytes);
     this.#byChannel.set(frame.channel, session);
     return 'pass';
   }

@@ -91,11 +91,16 @@ export class Frame {
 
   /** The value of a string that the frame `has`. */
   text(field: number): string {
+    return this.binary(field).toString('utf8');
+  }
+
+  /** The value of a binary that the frame `has`, in the bytes that the frame lies in. */
+  binary(field: number): Buffer {
     const at = this.at(field);
     const { width } = typeOf(this.bytes.readUInt8(at));
-    const textAt = at + 1 + width;
+    const start = at + 1 + width;
     const length = width === 1 ? this.bytes.readUInt8(at + 1) : this.bytes.readUInt32BE(at + 1);
-    return this.bytes.toString('utf8', textAt, textAt + length);
+    return this.bytes.subarray(start, start + length);
   }
 
   /** This frame with another payload: a new one, except that a payload of nothing leaves it where it is. */

@@ -1,3 +1,5 @@
+import type { Frame } from './frame.js';
+import { fieldOf } from './performatives.js';
 import { Violation, describedCode, typeOf, type Walker } from './values.js';
 
 /**
@@ -28,21 +30,38 @@ export function unreadableMark(reason: string): Buffer {
   return Buffer.concat([annotations, noData]);
 }
 
-/** Why rhea must not decode the message in `bytes`, in words; undefined when it may. Part 3, section 3.2. */
-export function faultOfMessage(
-  walker: Walker,
-  bytes: Buffer,
-  start: number,
-  end: number,
-): string | undefined {
-  if (start === end) return 'it is empty';
-  walker.over(bytes, end - start);
-  try {
-    for (let at = start; at < end;) at = sectionEnd(walker, bytes, at, end);
-    return undefined;
-  } catch (error) {
-    if (error instanceof Violation) return error.message;
-    throw error;
+/** Whether what a transfer carries is, or starts, a message of the format that everyone knows. */
+export function isMessage(frame: Frame): boolean {
+  const { messageFormat } = fieldOf.transfer;
+  return frame.has(messageFormat) && frame.uint(messageFormat) === 0;
+}
+
+/** Finds what must not be decoded. */
+export class MessageCheck {
+  readonly #walker: Walker;
+  readonly maxMessageBytes: number;
+
+  constructor(walker: Walker, maxMessageBytes: number) {
+    this.#walker = walker;
+    this.maxMessageBytes = maxMessageBytes;
+  }
+
+  /**
+   * Why what is in `bytes`, which `lastTransfer` has completed, is no message to decode, in words; undefined when it is
+   * one. AMQP 1.0 part 3, section 3.2.
+   */
+  faultOf(lastTransfer: Frame, bytes: Buffer, start: number, end: number): string | undefined {
+    if (lastTransfer.flag(fieldOf.transfer.aborted)) return 'its sender gave it up';
+    if (end - start > this.maxMessageBytes) return `it is larger than ${this.maxMessageBytes} bytes`;
+    if (start === end) return 'it is empty';
+    this.#walker.over(bytes, end - start);
+    try {
+      for (let at = start; at < end;) at = sectionEnd(this.#walker, bytes, at, end);
+      return undefined;
+    } catch (error) {
+      if (error instanceof Violation) return error.message;
+      throw error;
+    }
   }
 }
 

@@ -40,7 +40,7 @@ export type PerformativeName =
 /** Where the fields are that the guard looks at. */
 export const fieldOf = {
   open: { maxFrameSize: 2, idleTimeOut: 4 },
-  begin: { remoteChannel: 0, incomingWindow: 2 },
+  begin: { remoteChannel: 0, nextOutgoingId: 1, incomingWindow: 2 },
   attach: { name: 0, handle: 1, role: 2, initialDeliveryCount: 9 },
   flow: {
     nextIncomingId: 0,
@@ -51,7 +51,15 @@ export const fieldOf = {
     linkCredit: 6,
     drain: 8,
   },
-  transfer: { handle: 0, deliveryId: 1, deliveryTag: 2, messageFormat: 3, more: 5, aborted: 9 },
+  transfer: {
+    handle: 0,
+    deliveryId: 1,
+    deliveryTag: 2,
+    messageFormat: 3,
+    settled: 4,
+    more: 5,
+    aborted: 9,
+  },
   disposition: { role: 0, first: 1, last: 2, settled: 3, state: 4 },
   detach: { handle: 0 },
   outcome: { code: 0 },

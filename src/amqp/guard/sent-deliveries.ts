@@ -1,8 +1,8 @@
 import type { SendOutcome } from '../../model.js';
 import { readValue } from './describe.js';
 import type { Frame } from './frame.js';
+import type { FrameWriter } from './frame-writer.js';
 import { fieldOf } from './performatives.js';
-import type { WriteBuffer } from './write-buffer.js';
 
 /** What a delivery carries. It writes itself where it leaves from, so that it is copied once. */
 export interface Payload {
@@ -39,9 +39,7 @@ export interface SendingLink {
  * AMQP 1.0 part 2 (transport), sections 2.5.6 (session flow control), 2.6.7 (link flow control), 2.6.12.
  */
 export class SentDeliveries {
-  readonly #channel: number;
-  readonly #out: WriteBuffer;
-  readonly #trace: ((at: number, length: number) => void) | undefined;
+  readonly #out: FrameWriter;
   /** Who waits for the outcome of which delivery, at its id modulo the length; made for the first. */
   #unsettled: (Waiter | undefined)[] = [];
   /** What may not leave yet, or not wholly: the hub's window closed in the middle. Oldest first. */
@@ -57,13 +55,11 @@ export class SentDeliveries {
   #lostBy: Error | undefined;
 
   /** `firstId` is what ids start from; rhea tells the hub that it is zero. */
-  constructor(channel: number, out: WriteBuffer, trace?: (at: number, length: number) => void, firstId = 0) {
+  constructor(out: FrameWriter, firstId = 0) {
     this.#nextId = firstId;
     this.#nextTransferId = firstId;
     this.#windowEnd = firstId;
-    this.#channel = channel;
     this.#out = out;
-    this.#trace = trace;
   }
 
   /** The hub has begun its end of the session, and takes frames of this size. */
@@ -105,7 +101,7 @@ export class SentDeliveries {
       const id = this.#leaves(link, waiter);
       const at = this.#transfer(link.handle, id, format, payload.length, false);
       payload.copyTo(this.#out.bytes, at);
-      this.#trace?.(at - headBytes, headBytes + payload.length);
+      this.#out.end(at - headBytes, headBytes + payload.length);
       return;
     }
     const bytes = Buffer.allocUnsafe(payload.length);
@@ -193,7 +189,7 @@ export class SentDeliveries {
         const end = Math.min(next.at + this.#payloadBytes, bytes.length);
         const at = this.#transfer(link.handle, next.id, format, end - next.at, end < bytes.length);
         bytes.copy(this.#out.bytes, at, next.at, end);
-        this.#trace?.(at - headBytes, headBytes + end - next.at);
+        this.#out.end(at - headBytes, headBytes + end - next.at);
         next.at = end;
       } while (next.at < bytes.length);
       this.#queue.shift();
@@ -203,11 +199,8 @@ export class SentDeliveries {
   /** Writes a transfer up to its payload of `length` bytes; returns where that belongs. */
   #transfer(handle: number, id: number, format: number, length: number, more: boolean): number {
     this.#nextTransferId = (this.#nextTransferId + 1) >>> 0;
-    const start = this.#out.reserve(headBytes + length);
+    const start = this.#out.start(headBytes + length);
     const { bytes } = this.#out;
-    bytes.writeUInt32BE(headBytes + length, start);
-    bytes.writeUInt16BE(0x0200, start + 4); // data offset of 8 bytes, AMQP frame
-    bytes.writeUInt16BE(this.#channel, start + 6);
     // Descriptor 0x14, and a list of six fields in 23 bytes.
     bytes.writeUInt32BE(0x0053_14c0, start + 8);
     bytes.writeUInt16BE(0x1806, start + 12);
@@ -225,11 +218,8 @@ export class SentDeliveries {
   }
 
   #settle(first: number, last: number): void {
-    const start = this.#out.reserve(dispositionBytes);
+    const start = this.#out.start(dispositionBytes);
     const { bytes } = this.#out;
-    bytes.writeUInt32BE(dispositionBytes, start);
-    bytes.writeUInt16BE(0x0200, start + 4);
-    bytes.writeUInt16BE(this.#channel, start + 6);
     bytes.writeUInt32BE(0x0053_15c0, start + 8);
     bytes.writeUInt16BE(0x0d04, start + 12);
     bytes[start + 14] = 0x42; // we are the sender
@@ -238,7 +228,7 @@ export class SentDeliveries {
     bytes[start + 20] = 0x70;
     bytes.writeUInt32BE(last, start + 21);
     bytes[start + 25] = 0x41; // settled
-    this.#trace?.(start, dispositionBytes);
+    this.#out.end(start, dispositionBytes);
   }
 }
 

@@ -1,8 +1,11 @@
 import { AgentError } from '../../errors.js';
 import type { Frame } from './frame.js';
-import { HeldMessage, faultOfMessage, unreadableMark } from './message.js';
+import type { FrameWriter } from './frame-writer.js';
+import { MessageCheck } from './message.js';
 import { fieldOf } from './performatives.js';
-import { type SendingLink, type SentDeliveries, sumOf } from './sent-deliveries.js';
+import { ReceivedDeliveries, type ReceivingLink } from './received-deliveries.js';
+import { SentDeliveries, type SendingLink, sumOf } from './sent-deliveries.js';
+import { TransfersForRhea } from './transfers-for-rhea.js';
 import { Violation, type Walker } from './values.js';
 
 export interface SessionLimits {
@@ -17,24 +20,14 @@ export type Verdict = 'pass' | 'drop' | Buffer;
 
 interface Link {
   name: string;
-  /** Its own handle and what is sent on it, where we send. */
+  /** What is sent on it, where we send. */
   sending: SendingLink | undefined;
-  /** The peer sends on it. */
-  receives: boolean;
+  /** What the peer sends on it, where we do not. */
+  receiving: ReceivingLink | undefined;
   /** The peer answered our attach. */
   answered: boolean;
-  /** Deliveries that the peer may still send. */
-  credit: number;
   /** Where the peer starts to count deliveries. */
   initialCount: number;
-  /** A delivery of which more transfers have to come. */
-  delivery?: Delivery | undefined;
-}
-
-interface Delivery {
-  /** As rhea knows it. */
-  id: number;
-  held: HeldMessage;
 }
 
 /**
@@ -46,9 +39,10 @@ interface Delivery {
  */
 export class Session {
   readonly #limits: SessionLimits;
-  readonly #walker: Walker;
-  /** What we send beside rhea. */
-  readonly deliveries: SentDeliveries;
+  readonly #forRhea: TransfersForRhea;
+  /** What goes beside rhea. */
+  readonly sending: SentDeliveries;
+  readonly receiving: ReceivedDeliveries;
   /** Links that we attached and the peer has not detached, by name; those it answered by its handle; all by ours. */
   readonly #byName = new Map<string, Link>();
   readonly #byHandle = new Map<number, Link>();
@@ -61,10 +55,13 @@ export class Session {
   /** The peer answered our begin. */
   answered = false;
 
-  constructor(limits: SessionLimits, walker: Walker, deliveries: SentDeliveries) {
+  /** `out` writes what goes beside rhea. */
+  constructor(limits: SessionLimits, walker: Walker, out: FrameWriter) {
     this.#limits = limits;
-    this.#walker = walker;
-    this.deliveries = deliveries;
+    const check = new MessageCheck(walker, limits.maxMessageBytes);
+    this.#forRhea = new TransfersForRhea(check);
+    this.sending = new SentDeliveries(out);
+    this.receiving = new ReceivedDeliveries(out, this.sending, check);
   }
 
   /** We send this frame. Returns the frame that has to leave in its place, if any. */
@@ -72,24 +69,24 @@ export class Session {
     switch (frame.performative) {
       case 'attach': {
         const { name, handle, role } = fieldOf.attach;
+        const ownHandle = frame.uint(handle);
         const receives = frame.flag(role);
-        const link = {
+        const link: Link = {
           name: frame.text(name),
-          receives,
-          sending: receives ? undefined : sendingLink(frame.uint(handle)),
+          sending: receives ? undefined : sendingLink(ownHandle),
+          receiving: receives ? { handle: ownHandle, credit: 0, count: 0 } : undefined,
           answered: false,
-          credit: 0,
           initialCount: 0,
         };
         this.#byName.set(link.name, link);
-        this.#byOwnHandle.set(frame.uint(handle), link);
+        this.#byOwnHandle.set(ownHandle, link);
         return undefined;
       }
       case 'flow':
         return this.#sentFlow(frame);
       case 'transfer': {
         const { deliveryId } = fieldOf.transfer;
-        if (this.deliveries.isInUse)
+        if (this.sending.isInUse)
           throw new AgentError('bug', 'rhea sends on a session whose deliveries go beside it');
         if (frame.has(deliveryId)) this.#nextSent = (frame.uint(deliveryId) + 1) >>> 0;
         return undefined;
@@ -101,19 +98,38 @@ export class Session {
       }
       case 'detach':
         this.#byOwnHandle.delete(frame.uint(fieldOf.detach.handle));
-        this.deliveries.close();
+        this.close();
         return undefined;
       case 'end':
-        this.deliveries.close();
+        this.close();
         return undefined;
       default:
         return undefined;
     }
   }
 
+  /** The peer answered our begin with this frame, and takes frames of `frameBytes`. */
+  begun(frame: Frame, frameBytes: number): void {
+    const { nextOutgoingId, incomingWindow } = fieldOf.begin;
+    this.answered = true;
+    this.sending.begin(frame.uint(incomingWindow), frameBytes);
+    this.receiving.nextIs(frame.uint(nextOutgoingId));
+  }
+
+  /** The session or a link of it is ending, and nothing more goes beside rhea. */
+  close(): void {
+    this.sending.close();
+    this.receiving.close();
+  }
+
   /** The link of this name, if it is there and we send on it. */
   sendingLink(name: string): SendingLink | undefined {
     return this.#byName.get(name)?.sending;
+  }
+
+  /** The link of this name, if it is there and we receive on it. */
+  receivingLink(name: string): ReceivingLink | undefined {
+    return this.#byName.get(name)?.receiving;
   }
 
   /** The peer sent this frame. Throws a Violation when it may not. */
@@ -135,7 +151,7 @@ export class Session {
         const link = this.#link(handle);
         this.#byHandle.delete(handle);
         if (this.#byName.get(link.name) === link) this.#byName.delete(link.name);
-        this.deliveries.close();
+        this.close();
         return 'pass';
       }
       default:
@@ -144,12 +160,18 @@ export class Session {
   }
 
   #sentFlow(frame: Frame): Buffer | undefined {
-    const { nextOutgoingId, handle, deliveryCount, linkCredit } = fieldOf.flow;
+    const { nextIncomingId, incomingWindow, nextOutgoingId, handle, deliveryCount, linkCredit } =
+      fieldOf.flow;
     const link = frame.has(handle) ? this.#byOwnHandle.get(frame.uint(handle)) : undefined;
-    if (link?.receives === true) link.credit = frame.uint(linkCredit);
+    if (link?.receiving !== undefined) link.receiving.credit = frame.uint(linkCredit);
+    this.receiving.windowMoved(frame.uint(incomingWindow));
+    const isBehindBy = this.receiving.isInUse
+      ? this.receiving.nextTransferId - frame.uint(nextIncomingId)
+      : 0;
     return shifted(
       frame,
-      [nextOutgoingId, this.deliveries.nextTransferId],
+      [nextIncomingId, isBehindBy],
+      [nextOutgoingId, this.sending.nextTransferId],
       [deliveryCount, link?.initialCount ?? 0],
     );
   }
@@ -158,24 +180,29 @@ export class Session {
     const { name, handle, role, initialDeliveryCount } = fieldOf.attach;
     const link = this.#byName.get(frame.text(name));
     if (link === undefined || link.answered) throw new Violation('it answers no attach of ours');
-    if (link.receives === frame.flag(role)) throw new Violation('it takes the same role as we do');
+    if ((link.receiving !== undefined) === frame.flag(role))
+      throw new Violation('it takes the same role as we do');
     if (this.#byHandle.has(frame.uint(handle))) throw new Violation('the handle is in use');
     link.answered = true;
-    if (link.receives && frame.has(initialDeliveryCount))
+    if (link.receiving !== undefined && frame.has(initialDeliveryCount)) {
       link.initialCount = frame.uint(initialDeliveryCount);
+      link.receiving.count = link.initialCount;
+    }
     this.#byHandle.set(frame.uint(handle), link);
     return 'pass';
   }
 
   #receivedFlow(frame: Frame): Verdict {
-    const { nextIncomingId, incomingWindow, handle, deliveryCount, linkCredit, drain } = fieldOf.flow;
-    this.deliveries.windowMoved(
+    const { nextIncomingId, incomingWindow, nextOutgoingId, handle, deliveryCount, linkCredit, drain } =
+      fieldOf.flow;
+    this.sending.windowMoved(
       frame.has(nextIncomingId) ? frame.uint(nextIncomingId) : 0,
       frame.uint(incomingWindow),
     );
+    this.receiving.nextIs(frame.uint(nextOutgoingId));
     if (!frame.has(handle)) return 'pass';
     const link = this.#link(frame.uint(handle));
-    if (link.receives && !frame.flag(drain)) return 'pass'; // rhea reads no more than that
+    if (link.receiving !== undefined && !frame.flag(drain)) return 'pass'; // rhea reads no more than that
     // Here it computes with both.
     if (!frame.has(deliveryCount) || !frame.has(linkCredit))
       throw new Violation('it says nothing of the credit of its link');
@@ -186,14 +213,15 @@ export class Session {
       if (frame.flag(drain) && credit > mostDrained) throw new Violation('it drains an absurd credit');
       return 'pass';
     }
-    if (credit > 0) return 'drop'; // not drained yet: rhea would print that it is odd
-    link.credit = 0;
+    // Not drained yet, where rhea would print that it is odd; or drained without being asked to.
+    if (link.receiving === undefined || credit > 0 || link.receiving.onDelivery !== undefined) return 'drop';
+    link.receiving.credit = 0;
     return shifted(frame, [deliveryCount, -link.initialCount]) ?? 'pass';
   }
 
   /** The hub may take more than before. */
   #proceed(): void {
-    this.deliveries.proceed();
+    this.sending.proceed();
     for (const { sending } of this.#byOwnHandle.values()) sending?.onCredit();
   }
 
@@ -207,11 +235,13 @@ export class Session {
     if (count > most)
       throw new Violation(`it settles ${count} deliveries where ${most} at most are outstanding`);
     const isOfOurs = frame.flag(role);
-    if (isOfOurs && this.deliveries.isInUse) {
-      this.deliveries.received(frame, firstId, lastId);
+    if (isOfOurs && this.sending.isInUse) {
+      this.sending.received(frame, firstId, lastId);
       this.#proceed();
       return 'drop';
     }
+    // What the peer settles by itself, a lock that ran out, it delivers again: nothing here keeps a list of them.
+    if (!isOfOurs && this.receiving.isInUse) return 'drop';
     const next = isOfOurs ? this.#nextSent : this.#nextReceived;
     // Of an id that left its ring long ago, rhea finds another delivery: that one would count as settled.
     const known = next !== undefined && (inRing(firstId, next) || inRing(lastId, next));
@@ -221,24 +251,33 @@ export class Session {
   }
 
   #receivedTransfer(frame: Frame): Verdict {
-    const link = this.#link(frame.uint(fieldOf.transfer.handle));
-    if (!link.receives) throw new Violation('it comes on a link that we send on');
+    const { handle, more, aborted } = fieldOf.transfer;
+    const link = this.#link(frame.uint(handle)).receiving;
+    if (link === undefined) throw new Violation('it comes on a link that we send on');
     if (link.credit === 0) throw new Violation('it goes beyond the credit of its link');
-    const { deliveryId, more, aborted } = fieldOf.transfer;
     if (frame.flag(more) && frame.flag(aborted)) throw new Violation('it is aborted and has more to come');
-    if (link.delivery === undefined) this.#countDelivery(frame);
-    const verdict = this.#translate(frame);
-    if (link.delivery !== undefined && frame.has(deliveryId) && frame.uint(deliveryId) !== link.delivery.id) {
-      throw new Violation('it starts a delivery before the last one is complete');
+    this.#countDelivery(link, frame);
+    this.receiving.arrived();
+    if (!frame.flag(more)) {
+      link.credit -= 1;
+      link.count = (link.count + 1) >>> 0;
     }
-    if (!frame.flag(more)) link.credit -= 1;
-    if (link.delivery === undefined && !frame.flag(more)) return this.#checkWhole(frame) ?? verdict;
-    return this.#holdPart(link, frame);
+    if (link.onDelivery === undefined) {
+      const verdict = this.#translate(frame);
+      return this.#forRhea.instead(link, frame) ?? verdict;
+    }
+    this.receiving.take(link, frame);
+    return 'drop';
   }
 
-  /** The first transfer of a delivery: deliveries are numbered without gaps over all links of the session. */
-  #countDelivery(frame: Frame): void {
+  /** Deliveries are numbered without gaps over all links of the session; their first transfers say how. */
+  #countDelivery({ partial }: ReceivingLink, frame: Frame): void {
     const { deliveryId, deliveryTag } = fieldOf.transfer;
+    if (partial !== undefined) {
+      if (frame.has(deliveryId) && frame.uint(deliveryId) !== partial.id)
+        throw new Violation('it starts a delivery before the last one is complete');
+      return;
+    }
     if (!frame.has(deliveryId) || !frame.has(deliveryTag))
       throw new Violation('it starts a delivery without id or tag');
     const id = frame.uint(deliveryId);
@@ -258,46 +297,6 @@ export class Session {
     return bytes;
   }
 
-  /** A delivery in one transfer, as nearly all are. Returns what to hand over instead, if anything. */
-  #checkWhole(frame: Frame): Buffer | undefined {
-    if (!isMessage(frame)) return undefined; // rhea does not decode other formats
-    const fault = this.#faultOf(frame, frame.bytes, frame.payloadAt, frame.end);
-    return fault === undefined ? undefined : frame.withPayload(unreadableMark(fault));
-  }
-
-  /**
-   * A transfer of a delivery in several. Only the whole message can be checked, so rhea gets all the transfers, but
-   * the payload with the last one; except for the first byte, because rhea fails over an empty first transfer. That
-   * byte is the same in every message: zero, which starts a described value.
-   */
-  #holdPart(link: Link, frame: Frame): Buffer {
-    const { deliveryId, more } = fieldOf.transfer;
-    if (link.delivery === undefined) {
-      if (!isMessage(frame)) {
-        throw new Violation('it starts a delivery in several transfers that is no AMQP message');
-      }
-      const held = new HeldMessage(this.#limits.maxMessageBytes);
-      held.append(frame.bytes, frame.payloadAt, frame.end);
-      link.delivery = { id: frame.uint(deliveryId), held };
-      return frame.withPayload(firstByte);
-    }
-    const { held } = link.delivery;
-    held.append(frame.bytes, frame.payloadAt, frame.end);
-    if (frame.flag(more)) return frame.withPayload(nothing);
-    link.delivery = undefined;
-    const fault = this.#faultOf(frame, held.bytes, 0, held.size);
-    const payload = fault === undefined ? held.bytes : unreadableMark(fault);
-    return frame.withPayload(payload.subarray(firstByte.length));
-  }
-
-  /** Why rhea must not decode the message that `frame` completes. */
-  #faultOf(frame: Frame, bytes: Buffer, start: number, end: number): string | undefined {
-    const { maxMessageBytes } = this.#limits;
-    if (frame.flag(fieldOf.transfer.aborted)) return 'its sender gave it up';
-    if (end - start > maxMessageBytes) return `it is larger than ${maxMessageBytes} bytes`;
-    return faultOfMessage(this.#walker, bytes, start, end);
-  }
-
   #link(handle: number): Link {
     const link = this.#byHandle.get(handle);
     if (link === undefined) throw new Violation('no link has this handle');
@@ -307,17 +306,10 @@ export class Session {
 
 /** Far more than any hub grants, and counted down in a few milliseconds. */
 const mostDrained = 2 ** 20;
-const firstByte = Buffer.from([0]);
-const nothing = Buffer.alloc(0);
 
 /** Whether rhea can still have the delivery `id`, when `next` is the one to come: it keeps 2 048 of a session. */
 function inRing(id: number, next: number): boolean {
   return (next - 1 - id) >>> 0 < 2048;
-}
-
-function isMessage(frame: Frame): boolean {
-  const { messageFormat } = fieldOf.transfer;
-  return frame.has(messageFormat) && frame.uint(messageFormat) === 0;
 }
 
 /** The frame with something added to some of its sequence numbers; undefined when that changes nothing. */
