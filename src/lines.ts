@@ -11,9 +11,17 @@ export interface Line {
  * that has no line breaks must not fill the memory. One that is too long is told as soon as that is known.
  */
 export async function* readLines(chunks: AsyncIterable<Buffer>, limitBytes: number): AsyncGenerator<Line> {
+  for await (const lines of readLinesTogether(chunks, limitBytes)) yield* lines;
+}
+
+/** The same, those together that arrived together: all of them are to be taken before what comes next. */
+export async function* readLinesTogether(
+  chunks: AsyncIterable<Buffer>,
+  limitBytes: number,
+): AsyncGenerator<Iterable<Line>> {
   let number = 1;
   let open = new OpenLine(limitBytes);
-  for await (const chunk of chunks) {
+  const linesOf = function* (chunk: Buffer): Generator<Line> {
     let start = 0;
     for (let end = chunk.indexOf(lineFeed); end !== -1; end = chunk.indexOf(lineFeed, start)) {
       open.add(chunk.subarray(start, end));
@@ -24,8 +32,9 @@ export async function* readLines(chunks: AsyncIterable<Buffer>, limitBytes: numb
     }
     open.add(chunk.subarray(start));
     if (open.isTooLong && !open.isTold) yield open.close(number);
-  }
-  if (!open.isEmpty && !open.isTold) yield open.close(number);
+  };
+  for await (const chunk of chunks) yield linesOf(chunk);
+  if (!open.isEmpty && !open.isTold) yield [open.close(number)];
 }
 
 /** A line whose end has not been seen. */

@@ -6,36 +6,45 @@ import { sharesWith, type Fellows, type Outbox, type OutboxEntry } from './telem
 export type StreamAnswer = { outcome: SendOutcome; ms: number } | undefined;
 
 export interface StreamOutboxOptions<Item> {
-  /** Items read but not answered at once; the source is not read while so many are. */
+  /** Items read but not answered at once; no more are read while so many are. */
   capacity: number;
   /** The bytes of the item's message; undefined when there is nothing to send. */
   encode: (item: Item) => Buffer | undefined;
-  /** Called once for each item, in the order of the source. */
-  onResult: (item: Item, answer: StreamAnswer) => void;
+  /** Is told of each item once, in the order of the source, and of those together that were answered together. */
+  onResults: (results: readonly StreamResult<Item>[]) => void;
+}
+
+export interface StreamResult<Item> {
+  readonly item: Item;
+  readonly answer: StreamAnswer;
 }
 
 interface StreamEntry<Item> extends OutboxEntry {
   readonly item: Item;
-  takenAt: number;
   answered: boolean;
   answer: StreamAnswer;
 }
 
-/** Telemetry that is read from a stream and forgotten as the hub answers for it. */
+/**
+ * Telemetry that is read from a stream and forgotten as the hub answers for it. The source gives together what it has
+ * at once, and of that items are taken as there is room, with no promise for each.
+ */
 export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
   readonly #options: StreamOutboxOptions<Item>;
   /** Read and not reported, in the order of the source. */
   readonly #unreported: StreamEntry<Item>[] = [];
   /** Not on their way. */
   #waiting: StreamEntry<Item>[] = [];
+  /** What the source has given and is not read. */
+  #given: Iterator<Item> | undefined;
   #unanswered = 0;
   #ended = false;
-  #willTell = false;
+  #willReport = false;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
-  #room: () => void = () => undefined;
+  #giveMore: () => void = () => undefined;
 
-  constructor(source: AsyncIterable<Item>, options: StreamOutboxOptions<Item>) {
+  constructor(source: AsyncIterable<Iterable<Item>>, options: StreamOutboxOptions<Item>) {
     this.#options = options;
     void this.#read(source);
   }
@@ -48,15 +57,15 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
   /** Reads no more; what was read is still sent. */
   stop(): void {
     this.#ended = true;
-    this.#room();
+    this.#giveMore();
     this.#wake();
   }
 
   take(fellows?: Fellows): StreamEntry<Item> | undefined {
+    this.#readOne();
     const [first] = this.#waiting;
     if (first === undefined || !sharesWith(fellows, first)) return undefined;
     this.#waiting.shift();
-    first.takenAt = performance.now();
     return first;
   }
 
@@ -67,7 +76,9 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
     signal.addEventListener('abort', onAbort);
     try {
       // What is on its way may come back, out of a batch that was refused.
-      while (this.#waiting.length === 0 && !(this.#ended && this.#unanswered === 0)) {
+      for (;;) {
+        this.#readOne();
+        if (this.#waiting.length > 0 || (this.#ended && this.#unanswered === 0)) break;
         signal.throwIfAborted();
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -81,8 +92,11 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
     }
   }
 
-  settled(entry: StreamEntry<Item>, outcome: SendOutcome): void {
-    this.#finish(entry, { outcome, ms: performance.now() - entry.takenAt });
+  settled(entry: StreamEntry<Item>, outcome: SendOutcome, ms: number): void {
+    this.#finish(entry, { outcome, ms });
+    // There is always one that waits for an answer while there are any: who has patience begins with the first.
+    if (this.#unanswered === 0) this.#readOne();
+    this.#wake();
   }
 
   putBack(entries: readonly StreamEntry<Item>[]): void {
@@ -90,63 +104,85 @@ export class StreamOutbox<Item> implements Outbox<StreamEntry<Item>> {
     this.#wake();
   }
 
-  async #read(source: AsyncIterable<Item>): Promise<void> {
+  async #read(source: AsyncIterable<Iterable<Item>>): Promise<void> {
     try {
-      for await (const item of source) {
-        this.#add(item);
-        while (this.#unreported.length >= this.#options.capacity && !this.#ended) {
+      for await (const items of source) {
+        this.#given = items[Symbol.iterator]();
+        this.#readOne();
+        this.#wake();
+        while (this.#isReading) {
           await new Promise<void>((resolve) => {
-            this.#room = resolve;
+            this.#giveMore = resolve;
           });
         }
         if (this.#ended) break;
       }
     } catch (error) {
-      // Reported when the rest has been sent: what was read before the failure is good.
-      this.#failure = error instanceof Error ? error : new AgentError('bug', String(error));
+      this.#fail(error);
     }
     this.#ended = true;
     this.#wake();
+  }
+
+  /** Reported when the rest has been sent: what was read before the failure is good. */
+  #fail(error: unknown): void {
+    this.#failure = error instanceof Error ? error : new AgentError('bug', String(error));
+    this.stop();
+  }
+
+  /** Sees to it that one waits, if the source has given one and there is room. */
+  #readOne(): void {
+    try {
+      while (this.#waiting.length === 0 && this.#given !== undefined && this.#hasRoom) {
+        const next = this.#given.next();
+        if (next.done !== true) this.#add(next.value);
+        else {
+          this.#given = undefined;
+          this.#giveMore();
+        }
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  get #isReading(): boolean {
+    return this.#given !== undefined && !this.#ended;
+  }
+
+  get #hasRoom(): boolean {
+    return !this.#ended && this.#unreported.length < this.#options.capacity;
   }
 
   #add(item: Item): void {
     const encoded = this.#options.encode(item);
     const entry: StreamEntry<Item> = {
       item,
-      encoded: encoded ?? Buffer.alloc(0),
-      takenAt: 0,
+      encoded: encoded ?? nothing,
       answered: false,
       answer: undefined,
     };
     this.#unreported.push(entry);
     this.#unanswered++;
-    if (encoded === undefined) {
-      this.#finish(entry, undefined);
-      return;
-    }
-    this.#waiting.push(entry);
-    this.#tellLater();
-  }
-
-  /** When the source has given what it had: who takes one at a time would wait once for each. */
-  #tellLater(): void {
-    if (this.#willTell) return;
-    this.#willTell = true;
-    setImmediate(() => {
-      this.#willTell = false;
-      this.#wake();
-    });
+    if (encoded === undefined) this.#finish(entry, undefined);
+    else this.#waiting.push(entry);
   }
 
   #finish(entry: StreamEntry<Item>, answer: StreamAnswer): void {
     entry.answered = true;
     entry.answer = answer;
     this.#unanswered--;
-    for (let first = this.#unreported[0]; first?.answered === true; first = this.#unreported[0]) {
-      this.#unreported.shift();
-      this.#options.onResult(first.item, first.answer);
-    }
-    if (this.#unreported.length < this.#options.capacity) this.#room();
-    if (this.#unanswered === 0) this.#wake();
+    if (this.#willReport || this.#unreported[0]?.answered !== true) return;
+    this.#willReport = true;
+    // With all that is answered in what the socket has just given, and before more is taken.
+    void Promise.resolve().then(this.#report);
   }
+
+  readonly #report = (): void => {
+    this.#willReport = false;
+    const open = this.#unreported.findIndex(({ answered }) => !answered);
+    this.#options.onResults(this.#unreported.splice(0, open === -1 ? this.#unreported.length : open));
+  };
 }
+
+const nothing = Buffer.alloc(0);

@@ -1,4 +1,4 @@
-import { batchOf, batchOverheadBytes, singleOf } from '../amqp/messages.js';
+import { batchOf, batchOverheadBytes } from '../amqp/messages.js';
 import type { Waiter } from '../amqp/sender-link.js';
 import type { HubSession } from '../amqp/session.js';
 import { messageFormat } from '../amqp/telemetry-link.js';
@@ -21,8 +21,8 @@ export interface Outbox<Entry extends OutboxEntry> {
   take(fellows?: Fellows): Entry | undefined;
   /** Resolves `true` when there is one to take, `false` when there will never be one again. */
   wait(signal: AbortSignal): Promise<boolean>;
-  /** The hub has answered for this entry. */
-  settled(entry: Entry, outcome: SendOutcome): void;
+  /** The hub has answered for this entry, so many milliseconds after it was sent. */
+  settled(entry: Entry, outcome: SendOutcome, ms: number): void;
   /** These were not answered, or not for themselves, oldest first: they are taken again before all others. */
   putBack(entries: readonly Entry[]): void;
 }
@@ -82,31 +82,24 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
   using until = anyOf(stopping, over);
 
   const ship = (entries: Entry[]) => {
-    const shipment = {
-      entries,
-      bytes: bytesOf(entries),
-      sentAt: clock.monotonic(),
-      answered: false,
-    };
+    const shipment = new Shipment(entries, clock.monotonic(), onAnswer);
     onTheirWay.push(shipment);
     unanswered.count += entries.length;
     unanswered.bytes += shipment.bytes;
     shippedThisTurn += shipment.bytes;
-    shipTogether(telemetry, entries, {
-      settled: (outcome) => {
-        shipment.answered = true;
-        while (onTheirWay[0]?.answered === true) onTheirWay.shift();
-        unanswered.count -= entries.length;
-        unanswered.bytes -= shipment.bytes;
-        settle(outbox, entries, outcome);
-        if (outcome.outcome === 'accepted') onAccepted?.();
-        answered();
-      },
-      lost: () => {
-        // The session is over: all that is on its way is put back together, below, in order.
-        answered();
-      },
-    });
+    shipTogether(telemetry, entries, shipment);
+  };
+  const onAnswer = (shipment: Shipment<Entry>, outcome: SendOutcome | undefined) => {
+    // Without one the session is over: all that is on its way is put back together, below, in order.
+    if (outcome !== undefined) {
+      const { entries, bytes, sentAt } = shipment;
+      while (onTheirWay[0]?.answered === true) onTheirWay.shift();
+      unanswered.count -= entries.length;
+      unanswered.bytes -= bytes;
+      settle(outbox, entries, outcome, clock.monotonic() - sentAt);
+      if (outcome.outcome === 'accepted') onAccepted?.();
+    }
+    answered();
   };
   const isFull = () =>
     unanswered.count >= window || unanswered.bytes >= mostBytes || onTheirWay.length >= mostTransfers;
@@ -145,17 +138,36 @@ export async function pumpTelemetry<Entry extends OutboxEntry>(
 }
 
 /** What one transfer carries. */
-interface Shipment<Entry> {
-  entries: Entry[];
+class Shipment<Entry extends OutboxEntry> implements Waiter {
+  readonly entries: readonly Entry[];
   /** Of its messages. */
-  bytes: number;
+  readonly bytes: number;
   /** By the monotonic clock. */
-  sentAt: number;
-  answered: boolean;
-}
+  readonly sentAt: number;
+  answered = false;
+  readonly #onAnswer: (shipment: this, outcome: SendOutcome | undefined) => void;
 
-function bytesOf(entries: readonly OutboxEntry[]): number {
-  return entries.reduce((bytes, { encoded }) => bytes + encoded.length, 0);
+  constructor(
+    entries: readonly Entry[],
+    sentAt: number,
+    onAnswer: (shipment: Shipment<Entry>, outcome: SendOutcome | undefined) => void,
+  ) {
+    let bytes = 0;
+    for (const { encoded } of entries) bytes += encoded.length;
+    this.entries = entries;
+    this.bytes = bytes;
+    this.sentAt = sentAt;
+    this.#onAnswer = onAnswer;
+  }
+
+  settled(outcome: SendOutcome): void {
+    this.answered = true;
+    this.#onAnswer(this, outcome);
+  }
+
+  lost(): void {
+    this.#onAnswer(this, undefined);
+  }
 }
 
 function nextTurn(): Promise<void> {
@@ -191,7 +203,7 @@ function shipTogether(
 ): void {
   const [first] = entries;
   if (first !== undefined && entries.length === 1) {
-    telemetry.ship(singleOf(first.encoded), messageFormat.single, waiter);
+    telemetry.ship(first.encoded, messageFormat.single, waiter);
   } else {
     telemetry.ship(batchOf(entries.map(({ encoded }) => encoded)), messageFormat.batch, waiter);
   }
@@ -205,9 +217,10 @@ function settle<Entry extends OutboxEntry>(
   outbox: Outbox<Entry>,
   entries: readonly Entry[],
   outcome: SendOutcome,
+  ms: number,
 ): void {
   if (entries.length === 1 || !isAboutTheMessage(outcome)) {
-    for (const entry of entries) outbox.settled(entry, outcome);
+    for (const entry of entries) outbox.settled(entry, outcome, ms);
     return;
   }
   const half = Math.ceil(entries.length / 2);
@@ -217,7 +230,7 @@ function settle<Entry extends OutboxEntry>(
 
 /** Gives the links up when the answer to something is overdue: one that was lost on its way never comes. */
 async function missAnswers(
-  onTheirWay: readonly Shipment<unknown>[],
+  onTheirWay: readonly { sentAt: number }[],
   telemetry: HubSession['telemetry'],
   { clock, answerWithinMs = defaultAnswerWithinMs }: PumpOptions,
   signal: AbortSignal,

@@ -56,7 +56,7 @@ export function batchOf(messages: readonly Buffer[]): Payload {
   const length = messages.reduce((bytes, message) => bytes + batchOverheadBytes + message.length, 0);
   return {
     length,
-    copyTo(target, start) {
+    copy(target, start) {
       let at = start;
       for (const message of messages) {
         // 0x00 0x53 0x75: the descriptor of a data section; 0xb0: binary with a length of four bytes.
@@ -65,16 +65,6 @@ export function batchOf(messages: readonly Buffer[]): Payload {
         message.copy(target, at + batchOverheadBytes);
         at += batchOverheadBytes + message.length;
       }
-    },
-  };
-}
-
-/** One encoded message. */
-export function singleOf(message: Buffer): Payload {
-  return {
-    length: message.length,
-    copyTo(target, at) {
-      message.copy(target, at);
     },
   };
 }

@@ -2,7 +2,6 @@ import type { AgentError } from '../errors.js';
 import type { SendOutcome } from '../model.js';
 import { anyOf } from '../signals.js';
 import type { Payload, SendingLink, SentDeliveries, Waiter } from './guard/sent-deliveries.js';
-import { singleOf } from './messages.js';
 import type { SessionScope } from './scope.js';
 
 export type { Waiter };
@@ -62,7 +61,7 @@ export class SenderLink {
   send(encoded: Buffer, format = 0): Promise<SendOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#scope.over.aborted) reject(this.#scope.over.reason as Error);
-      else this.ship(singleOf(encoded), format, { settled: resolve, lost: reject });
+      else this.ship(encoded, format, { settled: resolve, lost: reject });
     });
   }
 

@@ -12,7 +12,7 @@ import {
   messageOf,
   tooLarge,
 } from '../envelope-message.js';
-import { type Line, readLines } from '../lines.js';
+import { type Line, readLinesTogether } from '../lines.js';
 import { type Ack, type Envelope, type MessageKind, parseEnvelope } from '../message-envelope.js';
 import { messageBytes } from '../message-size.js';
 import { hubLimits, type DeviceId, type MessageFields, type TelemetryMessage } from '../model.js';
@@ -37,6 +37,8 @@ export interface MessageInput<Message> {
   kind: 'one' | 'many';
   /** Reads only as fast as it is iterated. After a bad line it ends when `--on-error` says stop. */
   items: AsyncIterable<InputItem<Message>>;
+  /** The same, those together that arrived together; instead of `items`, for who has many and no time for each. */
+  groups: AsyncIterable<Iterable<InputItem<Message>>>;
 }
 
 /**
@@ -90,14 +92,25 @@ async function openInput<Message extends IdentifiedFields>(
 
   if (source.kind === 'one') {
     const message = build(await source.read(io, limitBytes));
-    return { kind: 'one', items: single({ line: undefined, message }) };
+    return inputOf('one', single({ line: undefined, message }));
   }
-  const lines = readLines(chunks(io, until), source.longestLine(limitBytes));
+  const lines = readLinesTogether(chunks(io, until), source.longestLine(limitBytes));
   const read = (line: Line): Message => {
     if (line.tooLong) throw tooLarge(limitBytes);
     return build(source.parse(line.bytes, kind), line.number);
   };
-  return { kind: 'many', items: each(lines, read, flags.onError === 'stop') };
+  return inputOf('many', each(lines, read, flags.onError === 'stop'));
+}
+
+function inputOf<Message>(
+  kind: MessageInput<Message>['kind'],
+  groups: MessageInput<Message>['groups'],
+): MessageInput<Message> {
+  return { kind, groups, items: oneByOne(groups) };
+}
+
+async function* oneByOne<T>(groups: AsyncIterable<Iterable<T>>): AsyncGenerator<T> {
+  for await (const group of groups) yield* group;
 }
 
 const limits: Record<MessageKind, number> = {
@@ -209,24 +222,32 @@ async function* chunks(io: Io, until: AbortSignal | undefined): AsyncGenerator<B
 }
 
 async function* each<Message>(
-  lines: AsyncIterable<Line>,
+  groups: AsyncIterable<Iterable<Line>>,
   read: (line: Line) => Message,
   stopAtError: boolean,
-): AsyncGenerator<InputItem<Message>> {
-  for await (const line of lines) {
-    if (line.bytes.length === 0 && !line.tooLong) continue;
-    try {
-      yield { line: line.number, message: read(line) };
-    } catch (error) {
-      if (!(error instanceof AgentError)) throw error;
-      yield { line: line.number, error };
-      if (stopAtError) return;
+): AsyncGenerator<Iterable<InputItem<Message>>> {
+  const input = { isOver: false };
+  const itemsOf = function* (lines: Iterable<Line>): Generator<InputItem<Message>> {
+    for (const line of lines) {
+      if (line.bytes.length === 0 && !line.tooLong) continue;
+      try {
+        yield { line: line.number, message: read(line) };
+      } catch (error) {
+        if (!(error instanceof AgentError)) throw error;
+        input.isOver = stopAtError;
+        yield { line: line.number, error };
+        if (stopAtError) return;
+      }
     }
+  };
+  for await (const lines of groups) {
+    yield itemsOf(lines);
+    if (input.isOver) return;
   }
 }
 
-async function* single<T>(item: T): AsyncGenerator<T> {
-  yield await Promise.resolve(item);
+async function* single<T>(item: T): AsyncGenerator<Iterable<T>> {
+  yield await Promise.resolve([item]);
 }
 
 /** Sorted as they were made, even within a millisecond. `--message-id` is the id of one message, or the start of many. */

@@ -5,20 +5,22 @@ import { pumpTelemetry } from '../../src/agent/telemetry.js';
 import { systemClock } from '../../src/clock.js';
 import { encode, failure, message, never, openSession, startHub } from '../amqp/hub.js';
 
-/** Numbers to send, one message each, and what was answered, in order. */
-function numbers(count: number, capacity: number) {
+/** Numbers to send, one message each, so many of them ready together, and what was answered, in order. */
+function numbers(count: number, capacity: number, together = 30) {
   const answers: [number, StreamAnswer][] = [];
   let read = 0;
   async function* source() {
-    for (let n = 0; n < count; n++) {
-      read++;
-      yield await Promise.resolve(n);
-    }
+    while (read < count) yield await Promise.resolve(next());
+  }
+  function* next() {
+    for (let n = 0; n < together && read < count; n++) yield read++;
   }
   const outbox = new StreamOutbox(source(), {
     capacity,
     encode: (n) => encode(message({ messageId: `m${String(n)}`, body: Buffer.from(String(n)) })),
-    onResult: (n, answer) => answers.push([n, answer]),
+    onResults: (results) => {
+      for (const { item, answer } of results) answers.push([item, answer]);
+    },
   });
   return { outbox, answers, read: () => read };
 }
@@ -36,19 +38,43 @@ test('a stream arrives in order and once, and is answered in order', async () =>
   );
 });
 
-test('no more is on its way, and no more is read, than the window and the capacity allow', async () => {
+test.each([
+  { window: 7, capacity: 12 },
+  { window: 12, capacity: 7 },
+])('no more is on its way, and no more is read, than %o allow', async ({ window, capacity }) => {
   await using hub = await startHub();
   hub.faults.add({ at: 'transfer', link: 'telemetry', do: { act: 'say-nothing' }, times: 'always' });
   await using session = await openSession(hub);
-  const { outbox, read } = numbers(1_000, 12);
+  const { outbox, read } = numbers(1_000, capacity);
   const pumping = failure(
-    pumpTelemetry(session, outbox, { window: 7, batches: false, clock: systemClock, stopping: never }),
+    pumpTelemetry(session, outbox, { window, batches: false, clock: systemClock, stopping: never }),
   );
   await hub.waitFor((record) => record.of('telemetry').length === 7);
-  expect(read()).toBe(12);
+  expect(read()).toBe(7);
   hub.faults.now({ act: 'drop' });
   await pumping;
   expect(hub.record.of('telemetry')).toHaveLength(7);
+});
+
+test('what was ready before the source failed is sent and answered, and then the failure is told', async () => {
+  await using hub = await startHub();
+  await using session = await openSession(hub);
+  const told: number[] = [];
+  async function* source() {
+    yield await Promise.resolve([1, 2]);
+    yield (function* () {
+      yield 3;
+      throw new Error('the disk is gone');
+    })();
+  }
+  const outbox = new StreamOutbox(source(), {
+    capacity: 10,
+    encode: (n) => encode(message({ messageId: `m${String(n)}` })),
+    onResults: (results) => told.push(...results.map(({ item }) => item)),
+  });
+  const options = { window: 10, batches: false, clock: systemClock, stopping: never };
+  await expect(pumpTelemetry(session, outbox, options)).rejects.toThrow('the disk is gone');
+  expect(told).toEqual([1, 2, 3]);
 });
 
 test("the hub's credit is kept to when it is smaller than the window", async () => {

@@ -361,7 +361,7 @@ describe('a flow', () => {
     link.grant(5);
     const commands = await arrived(3);
     new SenderLink(client.sender.name, { over: never, fail: () => undefined, outlet: client.guarded }).ship(
-      { length: 1, copyTo: (target, at) => target.writeUInt8(0, at) },
+      Buffer.alloc(1),
       0,
       { settled: () => undefined, lost: () => undefined },
     );

@@ -9,7 +9,6 @@ import { SentDeliveries, type SendingLink, type Waiter } from '../../src/amqp/gu
 import { Walker } from '../../src/amqp/guard/values.js';
 import { WriteBuffer } from '../../src/amqp/guard/write-buffer.js';
 import { messageFormat } from '../../src/amqp/telemetry-link.js';
-import { singleOf } from '../../src/amqp/messages.js';
 import { SenderLink } from '../../src/amqp/sender-link.js';
 import type { SendOutcome } from '../../src/model.js';
 import * as wire from './guard-frames.js';
@@ -239,7 +238,7 @@ describe('a delivery', () => {
     });
     const sent = link.send(text('never answered'));
     await once(client.sender, 'sender_close');
-    link.ship(singleOf(text('too late')), 0, { settled: () => undefined, lost: () => undefined });
+    link.ship(text('too late'), 0, { settled: () => undefined, lost: () => undefined });
     const credit = link.moreCredit(AbortSignal.timeout(5_000));
     over.abort(new Error('the link is gone'));
     await expect(sent).rejects.toThrow('the link is gone');
@@ -298,7 +297,7 @@ test('no more are without an outcome than there are places for, and the next goe
   for (let n = 0; n < 2_049; n++)
     deliveries.send(
       link,
-      singleOf(text('x')),
+      text('x'),
       0,
       waiter(() => settled.push(n)),
     );
@@ -330,7 +329,7 @@ test('ids, credit and window go on past 2^32', () => {
   for (let n = 0; n < 6; n++)
     deliveries.send(
       link,
-      singleOf(text('x')),
+      text('x'),
       0,
       waiter((outcome) => outcomes.push(outcome)),
     );
@@ -354,7 +353,7 @@ describe('an outcome', () => {
     const outcomes: SendOutcome[] = [];
     deliveries.send(
       link,
-      singleOf(text('x')),
+      text('x'),
       0,
       waiter((outcome) => outcomes.push(outcome)),
     );
@@ -382,7 +381,7 @@ describe('an outcome', () => {
     deliveries.begin(100, 65_536);
     deliveries.send(
       link,
-      singleOf(text('x')),
+      text('x'),
       0,
       waiter(() => undefined),
     );
@@ -399,7 +398,7 @@ test('who waits is told once that the session is over: of what has begun to leav
   deliveries.begin(1, 512);
   const told: string[] = [];
   const send = (name: string) => {
-    deliveries.send(link, singleOf(Buffer.alloc(1_000)), 0, {
+    deliveries.send(link, Buffer.alloc(1_000), 0, {
       settled: () => told.push(`${name} settled`),
       lost: () => told.push(`${name} lost`),
     });

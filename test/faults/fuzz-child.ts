@@ -12,7 +12,6 @@ import type { EventContext } from 'rhea';
 import { AgentError } from '../../src/errors.js';
 import { guard, unreadableReason, type GuardedSocket } from '../../src/amqp/guard.js';
 import { CommandLink } from '../../src/amqp/command-link.js';
-import { singleOf } from '../../src/amqp/messages.js';
 import { silentLog, type Log } from '../../src/log.js';
 import { SenderLink } from '../../src/amqp/sender-link.js';
 import { clientOf, limits } from '../amqp/guard-peer.js';
@@ -109,8 +108,7 @@ async function play(): Promise<void> {
     const link = bare || seed % 2 === 0 ? undefined : new SenderLink(client.sender.name, scope);
     for (let i = 0; i < 4; i++) {
       if (link === undefined) client.sender.send({ body: 'x' });
-      else
-        link.ship(singleOf(Buffer.from('x')), 0, { settled: () => played.settled++, lost: () => undefined });
+      else link.ship(Buffer.from('x'), 0, { settled: () => played.settled++, lost: () => undefined });
     }
   };
   client.sender.once('sendable', () => {

@@ -4,10 +4,10 @@ import type { Frame } from './frame.js';
 import type { FrameWriter } from './frame-writer.js';
 import { fieldOf } from './performatives.js';
 
-/** What a delivery carries. It writes itself where it leaves from, so that it is copied once. */
+/** What a delivery carries: bytes, or what writes itself where it leaves from, so that it is copied once. */
 export interface Payload {
   readonly length: number;
-  copyTo(target: Buffer, at: number): void;
+  copy(target: Buffer, at: number): unknown;
 }
 
 /** Who wants to know what became of a delivery. */
@@ -100,12 +100,12 @@ export class SentDeliveries {
     if (mayLeave && payload.length <= this.#payloadBytes) {
       const id = this.#leaves(link, waiter);
       const at = this.#transfer(link.handle, id, format, payload.length, false);
-      payload.copyTo(this.#out.bytes, at);
+      payload.copy(this.#out.bytes, at);
       this.#out.end(at - headBytes, headBytes + payload.length);
       return;
     }
     const bytes = Buffer.allocUnsafe(payload.length);
-    payload.copyTo(bytes, 0);
+    payload.copy(bytes, 0);
     this.#queue.push({ link, waiter, format, bytes, id: 0, at: 0 });
     this.#sendQueued();
   }

@@ -70,26 +70,31 @@ export async function runBench(io: Io, hubs: readonly DeviceHub[], job: BenchJob
   return account.exitCode;
 }
 
-/** Messages at the rate that was asked for, until it is over. One that is late is made up for. */
+/** Messages at the rate that was asked for, until it is over: all that are due, and then again. */
 async function* madeUp(
   { perSecond, bytes }: BenchJob,
   devices: number,
   until: AbortSignal,
-): AsyncGenerator<InputItem<TelemetryMessage>> {
+): AsyncGenerator<Iterable<InputItem<TelemetryMessage>>> {
   const nextId = monotonicFactory();
   const body = bodyOf(bytes);
   const properties = { bench: '1' };
   const everyMs = perSecond === undefined ? 0 : (1000 * devices) / perSecond;
   const startedAt = performance.now();
-  for (let n = 0; ; n++) {
-    const early = startedAt + n * everyMs - performance.now();
-    if (early > 0) await delay(early, undefined, { signal: until }).catch(() => undefined);
-    if (until.aborted) return;
-    const messageId = nextId();
-    yield {
-      line: undefined,
-      message: { messageId, contentType: 'application/json', contentEncoding: 'utf-8', properties, body },
-    };
+  let made = 0;
+  const untilNext = () => startedAt + made * everyMs - performance.now();
+  const due = function* (): Generator<InputItem<TelemetryMessage>> {
+    for (; untilNext() <= 0 && !until.aborted; made++) {
+      const messageId = nextId();
+      yield {
+        line: undefined,
+        message: { messageId, contentType: 'application/json', contentEncoding: 'utf-8', properties, body },
+      };
+    }
+  };
+  while (!until.aborted) {
+    yield due();
+    await delay(untilNext(), undefined, { signal: until }).catch(() => undefined);
   }
 }
 

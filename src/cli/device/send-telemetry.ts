@@ -1,5 +1,5 @@
 import { runAgent } from '../../agent/run.js';
-import { StreamOutbox, type StreamAnswer } from '../../agent/stream-outbox.js';
+import { StreamOutbox, type StreamResult } from '../../agent/stream-outbox.js';
 import { pumpTelemetry } from '../../agent/telemetry.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
 import { AgentError } from '../../errors.js';
@@ -12,7 +12,8 @@ import type { DeviceHub } from './hub.js';
 import { finishWithinMs, Patience } from './patience.js';
 
 export interface SendJob {
-  messages: AsyncIterable<Item>;
+  /** As they become ready together. */
+  messages: AsyncIterable<Iterable<Item>>;
   /** Messages on their way at once; no more are read while so many have no answer. */
   inflight: number;
   /** Whether messages that wait together share a transfer. */
@@ -43,10 +44,10 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
       patience.begin();
       return hub.encode(message);
     },
-    onResult: (item, answer) => {
+    onResults: (answered) => {
       patience.answered(outbox.unanswered);
-      const sent = sentOf(item, answer);
-      tally.add(sent);
+      const sent = answered.map(sentOf);
+      for (const one of sent) tally.add(one);
       if (job.onError === 'stop' && tally.exitCode !== exitCodes.ok) outbox.stop();
       results.add(sent);
     },
@@ -97,10 +98,10 @@ export async function sendTelemetry(io: Io, hub: DeviceHub, job: SendJob): Promi
   return tally.exitCode;
 }
 
-/** Prints what is answered in one turn of the event loop together: a write for each line takes longer than its sending. */
+/** Prints what is answered together, and meanwhile, with one write: one for each line takes longer than its sending. */
 class ResultPrinter {
   readonly #print: SendJob['print'];
-  #unprinted: Sent[] = [];
+  #unprinted: readonly Sent[] = [];
   /** Of all that was added so far; rejected for good when it cannot be printed. */
   #printed: Promise<void> | undefined;
 
@@ -108,8 +109,8 @@ class ResultPrinter {
     this.#print = print;
   }
 
-  add(sent: Sent): void {
-    this.#unprinted.push(sent);
+  add(sent: readonly Sent[]): void {
+    this.#unprinted = this.#unprinted.length === 0 ? sent : [...this.#unprinted, ...sent];
     if (this.#printed !== undefined) return;
     this.#printed = this.#printAll();
     // Thrown where it is awaited.
@@ -123,7 +124,6 @@ class ResultPrinter {
 
   async #printAll(): Promise<void> {
     do {
-      await nextTick();
       const sent = this.#unprinted;
       this.#unprinted = [];
       await this.#print(sent);
@@ -132,13 +132,7 @@ class ResultPrinter {
   }
 }
 
-function nextTick(): Promise<void> {
-  return new Promise((resolve) => {
-    process.nextTick(resolve);
-  });
-}
-
-function sentOf({ line, message, error }: Item, answer: StreamAnswer): Sent {
+function sentOf({ item: { line, message, error }, answer }: StreamResult<Item>): Sent {
   if (answer !== undefined)
     return { line, messageId: message?.messageId, result: answer.outcome, ms: answer.ms };
   return { line, error: error ?? new AgentError('bug', 'a message was not sent') };

@@ -113,6 +113,7 @@ async function send(io: Io, flags: SendFlags): Promise<number> {
   const hub = await deviceHub(io, identity, { flags, configured: config?.hub, log, goodbye: 'said' });
   return sendTelemetry(io, hub, {
     ...job,
+    messages: input.groups,
     inflight: flags.inflight,
     batches: flags.batch === true,
     timeoutMs: flags.timeout,

@@ -39,14 +39,14 @@ const properties = Object.fromEntries([property]);
 async function send() {
   const meter = new Meter(work);
   const body = bodyOf(work.bytes);
-  async function* messages() {
+  function* messages() {
     for (let n = 0; n < meter.total; n++) {
       meter.sent();
       yield { line: n, message: messageOf(n, body) };
     }
   }
   await sendTelemetry({ stop: never, now: never, stdout: { readerGone: never } }, hub, {
-    messages: messages(),
+    messages: ready(messages()),
     inflight: work.window,
     batches: work.batches === true,
     onError: 'stop',
@@ -58,6 +58,11 @@ async function send() {
       }
     },
   });
+}
+
+/** What is there at once, as the lines of a chunk of standard input are. */
+async function* ready(items) {
+  yield items;
 }
 
 /** `iothub-device spool drain`: what a process before this one left on disk is sent, and removed. */
