@@ -2,18 +2,19 @@ import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 
 import { verifyPlain } from './access.js';
-import type { ClientCertificate, Grant, Right } from './access.js';
+import type { ClientCertificate, Grant } from './access.js';
+import { Admission } from './admission.js';
 import { pathOf, routeOf } from './addresses.js';
 import type { Direction, LinkKind, Route } from './addresses.js';
 import { identityKey } from './device.js';
 import type { Device, DeviceOwner } from './device.js';
 import { hubError, refusal } from './errors.js';
 import type { HubError } from './errors.js';
-import { partitionObjection, redirect } from './event-links.js';
 import { isEnding, matches } from './faults.js';
 import type { Ending, FaultAction, FaultFilter, Faults, Moment } from './faults.js';
 import { Grants } from './grants.js';
 import type { Hub } from './hub.js';
+import { watchIdleness } from './idle-watch.js';
 import { givers, takers } from './link-table.js';
 import { Inlet, Outlet, channelOf, maxMessageBytes } from './links.js';
 import type { LinkContext } from './links.js';
@@ -42,6 +43,7 @@ export class ClientConnection implements DeviceOwner {
   readonly #socket: Duplex;
   readonly #serverName: string | undefined;
   readonly #grants: Grants;
+  readonly #admission: Admission;
   readonly #amqp: Connection;
   readonly #links = new Map<Sender | Receiver, Inlet | Outlet>();
   readonly #sessions = new Map<Session, { number: number; settler: Settler }>();
@@ -65,6 +67,7 @@ export class ClientConnection implements DeviceOwner {
         this.#detachUncovered();
       },
     });
+    this.#admission = new Admission(hub, this.#grants);
     this.#faults = faults;
     this.#socket = socket;
     this.#serverName = serverName;
@@ -233,26 +236,12 @@ export class ClientConnection implements DeviceOwner {
     });
     this.#hub.record.add({ event: 'connected', connection: this.number, transport: this.transport });
     (amqp as unknown as { accept(socket: Duplex): void }).accept(socket);
-    this.#watchIdleness(socket);
-    return amqp;
-  }
-
-  /** rhea would wait twice as long, and name another condition than the hub does. */
-  #watchIdleness(socket: Duplex): void {
     const { idleTimeoutMs } = this.#hub.settings;
-    let heard = performance.now();
-    socket.on('data', () => {
-      heard = performance.now();
-    });
-    const timer = setInterval(() => {
-      if (performance.now() - heard < idleTimeoutMs) return;
-      clearInterval(timer);
+    watchIdleness(socket, idleTimeoutMs, () => {
       const text = `The connection was inactive for more than the allowed ${idleTimeoutMs} milliseconds and is closed by container '${this.#containerId}'.`;
       this.close({ condition: 'amqp:connection:forced', description: text });
-    }, idleTimeoutMs / 8).unref();
-    socket.once('close', () => {
-      clearInterval(timer);
     });
+    return amqp;
   }
 
   #listen(amqp: Connection): void {
@@ -295,7 +284,7 @@ export class ClientConnection implements DeviceOwner {
       this.#refuse(link, facts, address, refusal('address-unknown', text, this.#hub.now()));
       return;
     }
-    const device = 'deviceId' in route ? this.#deviceOf(route, path) : undefined;
+    const device = this.#admission.deviceOf(route, path);
     const context: LinkContext = {
       connection: this,
       route,
@@ -334,37 +323,10 @@ export class ClientConnection implements DeviceOwner {
 
   #answer(link: Sender | Receiver, context: LinkContext, address: string): void {
     const { route, device, facts } = context;
-    const error = this.#objectionTo(route, pathOf(address), device) ?? this.#elsewhere(context);
+    const error =
+      this.#admission.objectionTo(route, pathOf(address), device) ?? this.#admission.elsewhere(context);
     if (error) this.#refuse(link, facts, address, error);
     else this.#open(link, context, address);
-  }
-
-  /** Why a link may not be opened, if it may not. */
-  #objectionTo(route: Route, path: readonly string[], device: Device | undefined): HubError | undefined {
-    const now = this.#hub.now();
-    if (route.kind === 'cbs') return undefined;
-    const right: Right = 'deviceId' in route ? 'DeviceConnect' : 'ServiceConnect';
-    // A token for it names the event hub, its address does not.
-    const { eventHubName } = this.#hub.settings;
-    const scope = route.kind === 'management' ? [eventHubName, '$management'] : path;
-    const allowed = this.#grants.allow(right, scope, device);
-    if ('deviceId' in route && device === undefined) {
-      const text = `there is no device ${identityKey(route)}`;
-      return allowed ? refusal('device-unknown', text, now) : refusal('unauthorized', text, now);
-    }
-    if (!allowed) {
-      const text = `no valid token on this connection allows ${right} on /${path.join('/')}`;
-      return refusal('unauthorized', text, now);
-    }
-    return device && this.#hub.isDisabled(device) ? this.#hub.disabledError(device) : undefined;
-  }
-
-  /** Readers of events have rules of their own, or are sent on. */
-  #elsewhere(context: LinkContext): HubError | undefined {
-    const { route } = context;
-    const { host, port } = this.#hub.address;
-    if (route.kind === 'events') return redirect(route.rest, host, port, this.#hub);
-    return route.kind === 'partition' ? partitionObjection(context, this.#hub) : undefined;
   }
 
   #open(link: Sender | Receiver, context: LinkContext, address: string): void {
@@ -435,7 +397,8 @@ export class ClientConnection implements DeviceOwner {
       const address = (context.direction === 'out' ? link.target : link.source) as {
         address?: string;
       } | null;
-      const objection = this.#objectionTo(context.route, pathOf(address?.address ?? ''), context.device);
+      const path = pathOf(address?.address ?? '');
+      const objection = this.#admission.objectionTo(context.route, path, context.device);
       if (objection) this.#detach(link, why);
     }
   }
@@ -496,12 +459,6 @@ export class ClientConnection implements DeviceOwner {
     return route !== undefined && 'deviceId' in route
       ? { ...facts, deviceId: route.deviceId, moduleId: route.moduleId }
       : facts;
-  }
-
-  /** The Node SDK writes ids into addresses as they are, others percent-encode them. */
-  #deviceOf(route: { deviceId: string; moduleId?: string | undefined }, path: string[]): Device | undefined {
-    const asWritten = path[2]?.toLowerCase() === 'modules' ? path[3] : undefined;
-    return this.#hub.find(route.deviceId, route.moduleId) ?? this.#hub.find(path[1] ?? '', asWritten);
   }
 }
 
