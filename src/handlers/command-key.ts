@@ -1,6 +1,9 @@
 import { hash } from 'node:crypto';
 
-import type { Command } from '../model.js';
+import { hubLimits, type Command } from '../model.js';
+
+/** What is hashed is put together here: a buffer for each command takes longer than its digest. */
+const scratch = Buffer.allocUnsafeSlow(hubLimits.commandBytes + 4096);
 
 /**
  * What makes two deliveries the same command: the hub's sequence number and time of enqueuing, the message id, and a
@@ -12,6 +15,16 @@ import type { Command } from '../model.js';
 export function commandKey(command: Command): string | undefined {
   const { deviceId, moduleId, sequenceNumber, messageId, enqueuedAt, body } = command;
   if (sequenceNumber === undefined && messageId === undefined) return undefined;
-  const facts = [deviceId, moduleId ?? null, sequenceNumber ?? null, enqueuedAt ?? null, messageId ?? null];
-  return hash('sha256', Buffer.concat([Buffer.from(`${JSON.stringify(facts)}\0`), body]), 'base64url');
+  const facts = JSON.stringify([
+    deviceId,
+    moduleId ?? null,
+    sequenceNumber ?? null,
+    enqueuedAt ?? null,
+    messageId ?? null,
+  ]);
+  const mostBytes = 3 * facts.length + 1 + body.length;
+  const whole = mostBytes > scratch.length ? Buffer.allocUnsafe(mostBytes) : scratch;
+  const start = whole.write(`${facts}\0`);
+  whole.set(body, start);
+  return hash('sha256', whole.subarray(0, start + body.length), 'base64url');
 }

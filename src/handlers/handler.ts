@@ -42,8 +42,8 @@ export interface Handler extends AsyncDisposable {
   readonly afterCrash: 'run' | 'reject';
   /** Accept a command once it is on disk and run it from there; absent: the hub is told after the run. */
   readonly inbox?: InboxRules | undefined;
-  /** Answers within `run.timeoutMs` and the time it takes to kill what does not listen. Never rejects. */
-  run(event: HandlerEvent, run: Run): Promise<Answer>;
+  /** Answers within `run.timeoutMs` and the time it takes to kill what does not listen, or at once. Never rejects. */
+  run(event: HandlerEvent, run: Run): Answer | Promise<Answer>;
 }
 
 /** When a command of the inbox is given up. */

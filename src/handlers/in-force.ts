@@ -24,17 +24,19 @@ export class HandlersInForce implements AsyncDisposable {
     return findRoute(this.#handlers, event);
   }
 
-  /** A run begins, of a handler that was found without a wait since; it ends when what is returned is disposed of. */
-  run(handler: Handler): Disposable {
+  /** Of a handler that was found without a wait since. */
+  runBegins(handler: Handler): void {
     this.#runs.set(handler, this.#runsOf(handler) + 1);
-    return {
-      [Symbol.dispose]: () => {
-        const left = this.#runsOf(handler) - 1;
-        if (left > 0) this.#runs.set(handler, left);
-        else this.#runs.delete(handler);
-        this.#closeUnlessNeeded(handler);
-      },
-    };
+  }
+
+  runEnds(handler: Handler): void {
+    const left = this.#runsOf(handler) - 1;
+    if (left > 0) {
+      this.#runs.set(handler, left);
+      return;
+    }
+    this.#runs.delete(handler);
+    this.#closeUnlessNeeded(handler);
   }
 
   replace(handlers: readonly Handler[]): void {

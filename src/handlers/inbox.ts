@@ -162,9 +162,17 @@ class InboxWorker {
     // Handlers may have been replaced while it waited. Where it has no turn with the new one, it is taken up anew.
     const handler = this.#handlerOf(waiting);
     if (handler === undefined || this.#laneOf(waiting, handler) !== lane) return;
-    using _run = inForce.run(handler);
+    inForce.runBegins(handler);
+    try {
+      await this.#run(waiting, handler);
+    } finally {
+      inForce.runEnds(handler);
+    }
+  }
 
-    const event = await inbox.began(id);
+  async #run(waiting: WaitingCommand, handler: Handler): Promise<void> {
+    const { inbox, runner } = this.#options;
+    const event = await inbox.began(waiting.id);
     if (event === undefined) return;
     const answer = await runner.run(handler, event, waiting.attempts + 1, handler.timeoutMs);
     const outcome = outcomeOf(answer, handler);

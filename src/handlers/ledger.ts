@@ -7,10 +7,10 @@ import type { Command, CommandOutcome, CommandReply } from '../model.js';
  * cannot be recorded must not happen.
  */
 export interface CommandLedger {
-  received(key: string, command: Command): Promise<KnownCommand>;
+  received(key: string): KnownCommand | Promise<KnownCommand>;
   started(key: string, run: { handler: string; attempt: number }): Promise<unknown>;
   finished(key: string, result: FinishedRun): Promise<unknown>;
-  settled(key: string): Promise<void>;
+  settled(key: string): void;
 }
 
 export type KnownCommand = UndecidedCommand | { state: 'decided'; outcome: CommandOutcome };
@@ -26,6 +26,7 @@ export interface FinishedRun {
   outcome: CommandOutcome;
   /** The handler crashed, hung or has a bug. */
   fault: boolean;
+  command: Command;
   /** To be queued as telemetry in the same write; a ledger that cannot queue drops it. */
   reply?: CommandReply | undefined;
 }
@@ -50,7 +51,7 @@ export function memoryLedger(): CommandLedger {
     return Promise.resolve();
   };
   return {
-    received: (key) => Promise.resolve(known.get(key) ?? { state: 'open', attempts: 0, faults: 0 }),
+    received: (key) => known.get(key) ?? { state: 'open', attempts: 0, faults: 0 },
     started: (key, { attempt }) =>
       put(key, { state: 'open', attempts: attempt, faults: countsOf(key).faults }),
     finished: (key, { outcome, fault }) => {
@@ -58,6 +59,6 @@ export function memoryLedger(): CommandLedger {
       const { attempts, faults } = countsOf(key);
       return put(key, { state: 'open', attempts, faults: fault ? faults + 1 : faults });
     },
-    settled: () => Promise.resolve(),
+    settled: () => undefined,
   };
 }

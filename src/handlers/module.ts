@@ -98,28 +98,41 @@ function isModuleHandler(value: unknown): value is ModuleHandler {
   );
 }
 
-/** Calls the function, and gives up on it when it does not come back in time after its signal was aborted. */
-async function callModule(
+function callModule(
   module: ModuleHandler,
   { clock = systemClock, send }: ModuleHandlerOptions,
   event: HandlerEvent,
   run: Run,
-): Promise<Answer> {
+): Answer | Promise<Answer> {
   const context = new Context(run, clock.now() + run.timeoutMs, send);
   try {
     const returned = invoke(module, event, context);
-    const readAnswer = answerReaders[module.on];
-    if (!isThenable(returned)) return readAnswer(returned);
-    const answering = Promise.resolve(returned).then(readAnswer);
+    if (isThenable(returned)) return answerLater(module, returned, context, run, clock);
+    context.over();
+    return answerReaders[module.on](returned);
+  } catch (error) {
+    context.over();
+    return answerToError(error, context, run);
+  }
+}
+
+/** Gives up on a function that does not come back in time after its signal was aborted. */
+async function answerLater(
+  module: ModuleHandler,
+  returned: PromiseLike<unknown>,
+  context: Context,
+  run: Run,
+  clock: Clock,
+): Promise<Answer> {
+  try {
+    const answering = Promise.resolve(returned).then(answerReaders[module.on]);
     // The time is only kept of who is not done at once.
     const atOnce = await Promise.race([answering, nextTurn()]);
     return atOnce ?? (await inTime(answering, context, run, clock));
   } catch (error) {
-    if (isAbort(error) && context.isLate) return timedOut(run.timeoutMs);
-    if (isAbort(error) && run.stopping.aborted) return stopped;
-    return answerToError(error, run);
+    return answerToError(error, context, run);
   } finally {
-    context[Symbol.dispose]();
+    context.over();
   }
 }
 
@@ -144,13 +157,14 @@ async function inTime(answering: Promise<Answer>, context: Context, run: Run, cl
  * Few ask for the signal or the log, and either costs more than what many handlers do, so they are made when they are
  * asked for. They are properties of its own, and in a copy too.
  */
-class Context implements HandlerContext, Disposable {
+class Context implements HandlerContext {
   declare readonly signal: AbortSignal;
   declare readonly log: HandlerLog;
   readonly attempt: number;
   readonly #run: Run;
-  readonly #deadline = new AbortController();
+  #deadline: AbortController | undefined;
   #signal: (AbortSignal & Disposable) | undefined;
+  #isLate = false;
 
   constructor(
     run: Run,
@@ -166,8 +180,7 @@ class Context implements HandlerContext, Disposable {
   static readonly #ownSignal: PropertyDescriptor & ThisType<Context> = {
     enumerable: true,
     get() {
-      this.#signal ??= anyOf(this.#deadline.signal, this.#run.stopping);
-      return this.#signal;
+      return (this.#signal ??= this.#newSignal());
     },
   };
 
@@ -178,17 +191,25 @@ class Context implements HandlerContext, Disposable {
     },
   };
 
+  get isLate(): boolean {
+    return this.#isLate;
+  }
+
   /** Its time is over. */
   late(): void {
-    this.#deadline.abort();
+    this.#isLate = true;
+    this.#deadline?.abort();
   }
 
-  get isLate(): boolean {
-    return this.#deadline.signal.aborted;
-  }
-
-  [Symbol.dispose](): void {
+  /** Nobody waits for the handler any more. */
+  over(): void {
     this.#signal?.[Symbol.dispose]();
+  }
+
+  #newSignal(): AbortSignal & Disposable {
+    this.#deadline = new AbortController();
+    if (this.#isLate) this.#deadline.abort();
+    return anyOf(this.#deadline.signal, this.#run.stopping);
   }
 }
 
@@ -293,9 +314,11 @@ function jsonOf(body: Buffer): unknown {
   return parsed.value;
 }
 
+const accepted: Answer = { outcome: 'accept', status: 200, decidedBy: 'handler' };
+
 /** A module may be plain JavaScript: what it returns is looked at, whatever the types say. */
 function commandAnswer(returned: unknown): Answer {
-  if (returned === undefined) return { outcome: 'accept', status: 200, decidedBy: 'handler' };
+  if (returned === undefined) return accepted;
   const { outcome, reason, reply } = fieldsOf(returned);
   if (outcome !== 'accept' && outcome !== 'reject' && outcome !== 'release') {
     throw new TypeError('the handler returned neither nothing nor accept(), reject() or release()');
@@ -310,13 +333,13 @@ function commandAnswer(returned: unknown): Answer {
 }
 
 function methodAnswer(returned: unknown): Answer {
-  if (returned === undefined) return { outcome: 'accept', status: 200, decidedBy: 'handler' };
+  if (returned === undefined) return accepted;
   const { status, payload } = fieldsOf(returned);
   return { ...answerWithStatus(status, 'respond(status, payload)'), reply: jsonBytes(payload) };
 }
 
 function twinAnswer(returned: unknown): Answer {
-  if (returned === undefined) return { outcome: 'accept', status: 200, decidedBy: 'handler' };
+  if (returned === undefined) return accepted;
   const { status, description, reported } = fieldsOf(returned);
   return {
     ...answerWithStatus(status, 'acknowledge(status)'),
@@ -355,7 +378,9 @@ const bugs = new Set(['TypeError', 'ReferenceError', 'RangeError']);
  * By name, since a module may have a copy of `iothub-device/handler` of its own. A SyntaxError is not counted as a
  * bug: at run time it is nearly always the handler's own `JSON.parse` of a bad message.
  */
-function answerToError(error: unknown, run: Run): Answer {
+function answerToError(error: unknown, context: Context, run: Run): Answer {
+  if (isAbort(error) && context.isLate) return timedOut(run.timeoutMs);
+  if (isAbort(error) && run.stopping.aborted) return stopped;
   const reason = errorText(error);
   const name = error instanceof Error ? error.name : '';
   if (name === 'RetryLater') return { outcome: 'release', status: 503, reason, decidedBy: 'handler' };

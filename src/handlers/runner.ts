@@ -32,24 +32,20 @@ export class Runner {
     return this.#health;
   }
 
-  /** Never rejects. */
-  async run(handler: Handler, event: HandlerEvent, attempt: number, timeoutMs: number): Promise<Answer> {
+  /** Never rejects. At once where the handler answers at once. */
+  run(handler: Handler, event: HandlerEvent, attempt: number, timeoutMs: number): Answer | Promise<Answer> {
     const [stopping, killing] = [this.#stopping.signal, this.#killing.signal];
-    const run = new LoggedRun(attempt, timeoutMs, stopping, killing, () =>
-      this.#log.child(identification(handler, event)),
-    );
-    let answer: Answer;
+    const run = new LoggedRun(handler, event, attempt, timeoutMs, stopping, killing, this.#log);
     try {
-      answer = await handler.run(event, run);
+      const answer = handler.run(event, run);
+      if (!(answer instanceof Promise)) return this.#answered(run, answer);
+      return answer.then(
+        (later) => this.#answered(run, later),
+        (error: unknown) => this.#answered(run, failedAnswer(run, error)),
+      );
     } catch (error) {
-      run.log.error('the handler failed in a way that it never should', { error });
-      answer = { outcome: 'release', status: 500, reason: errorText(error), decidedBy: 'fault' };
+      return this.#answered(run, failedAnswer(run, error));
     }
-    this.#note(handler.name, answer);
-    const { outcome, reason } = answer;
-    const whole = Object.assign(identification(handler, event), { outcome, reason, attempt });
-    this.#log.debug('the handler answered', whole);
-    return answer;
   }
 
   /** Tells what runs to end, and kills it when `graceMs` are over or `signal` is aborted; `ended` says that all has. */
@@ -71,17 +67,25 @@ export class Runner {
     for (const name of this.#health.keys()) if (!names.has(name)) this.#health.delete(name);
   }
 
+  #answered({ handler, event, attempt }: LoggedRun, answer: Answer): Answer {
+    this.#note(handler.name, answer);
+    const { outcome, reason } = answer;
+    const facts = Object.assign(identification(handler, event), { outcome, reason, attempt });
+    this.#log.debug('the handler answered', facts);
+    return answer;
+  }
+
   #note(name: string, { decidedBy, reason = 'unknown' }: Answer): void {
-    if (decidedBy === 'stopping') return;
-    const before = this.#health.get(name) ?? working;
+    const before = this.#health.get(name);
+    if (decidedBy === 'stopping' || (decidedBy === 'handler' && before === working)) return;
     if (decidedBy === 'handler') {
-      if (before.state === 'degraded') this.#log.info('a handler works again', { handler: name });
+      if (before !== undefined) this.#log.info('a handler works again', { handler: name });
       this.#health.set(name, working);
-    } else if (before.state === 'ok' || before.reason !== reason) {
+    } else if (before?.state !== 'degraded' || before.reason !== reason) {
       const facts = { handler: name, reason };
       if (decidedBy === 'installation') this.#log.error('a handler cannot be started', facts);
       else this.#log.warn('a handler failed', facts);
-      const since = before.state === 'ok' ? this.#clock.now() : before.since;
+      const since = before?.state === 'degraded' ? before.since : this.#clock.now();
       this.#health.set(name, { state: 'degraded', reason, since });
     }
   }
@@ -94,17 +98,24 @@ class LoggedRun implements Run {
   #log: Log | undefined;
 
   constructor(
+    readonly handler: Handler,
+    readonly event: HandlerEvent,
     readonly attempt: number,
     readonly timeoutMs: number,
     readonly stopping: AbortSignal,
     readonly killing: AbortSignal,
-    private readonly makeLog: () => Log,
+    private readonly parentLog: Log,
   ) {}
 
   get log(): Log {
-    this.#log ??= this.makeLog();
+    this.#log ??= this.parentLog.child(identification(this.handler, this.event));
     return this.#log;
   }
+}
+
+function failedAnswer({ log }: LoggedRun, error: unknown): Answer {
+  log.error('the handler failed in a way that it never should', { error });
+  return { outcome: 'release', status: 500, reason: errorText(error), decidedBy: 'fault' };
 }
 
 function identification({ name: handler }: Handler, event: HandlerEvent): LogFields {

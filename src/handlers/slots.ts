@@ -48,7 +48,7 @@ export class Limit implements Disposable {
 /** Counts what is in hand, and tells when that changes. */
 export class Slots {
   readonly total: number;
-  readonly #listeners = new Set<(free: number) => void>();
+  #listeners: readonly ((free: number) => void)[] = [];
   #taken = 0;
   #closed = false;
 
@@ -77,8 +77,11 @@ export class Slots {
   }
 
   onChange(listener: (free: number) => void): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+    this.#listeners = [...this.#listeners, listener];
+    const stop = (): void => {
+      this.#listeners = this.#listeners.filter((other) => other !== listener);
+    };
+    return { [Symbol.dispose]: stop };
   }
 
   #tell(): void {

@@ -27,7 +27,7 @@ async function filledStore(): Promise<{ directory: string; ids: number[] }> {
       contentType: 'application/json',
       body: Buffer.from('{"n":1.0}'),
     });
-    await store.ledger.received(messageId, one);
+    await store.ledger.received(messageId);
     await store.inbox.take(messageId, one, handler);
     ids.push([...store.inbox.entries()].at(-1)!.id);
   }

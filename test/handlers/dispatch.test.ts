@@ -445,6 +445,66 @@ describe('the ledger', () => {
   });
 });
 
+describe('many commands that wait for the same write', () => {
+  /** Those that begin together, or are decided together, get the same promise, as of the store. */
+  const sharing = (written: () => Promise<void>): CommandLedger => {
+    const memory = memoryLedger();
+    let next: Promise<void> | undefined;
+    const shared = (): Promise<void> =>
+      (next ??= new Promise(setImmediate).then(() => {
+        next = undefined;
+        return written();
+      }));
+    return {
+      ...memory,
+      started: (key, run) => (void memory.started(key, run), shared()),
+      finished: (key, result) => (void memory.finished(key, result), shared()),
+    };
+  };
+
+  test('all go on when it is done', async () => {
+    const d = dispatcher([answering(accepted)], {
+      order: 'none',
+      concurrency: 10,
+      ledger: sharing(() => Promise.resolve()),
+    });
+    const decisions = await Promise.all(Array.from({ length: 30 }, () => d.handle(command())));
+    for (const decision of decisions) expect(decision).toMatchObject({ outcome: 'accept', from: 'handler' });
+    expect(d.freeSlots).toBe(10);
+  });
+
+  test('all go back to the hub when it fails', async () => {
+    const handler = new HandHandler('h');
+    const ledger = sharing(() => Promise.reject(new Error('disk full')));
+    const d = dispatcher([handler], { order: 'none', concurrency: 10, ledger });
+    const decisions = await Promise.all(Array.from({ length: 30 }, () => d.handle(command())));
+    for (const decision of decisions) {
+      expect(decision).toMatchObject({ outcome: 'release', reason: 'disk full', from: 'none' });
+    }
+    expect(handler.runs).toEqual([]);
+    expect(d.freeSlots).toBe(10);
+  });
+
+  test('all are told, though one of them fails on being told', async () => {
+    const log = recordingLog();
+    const d = dispatcher([answering(accepted)], {
+      order: 'none',
+      ledger: sharing(() => Promise.resolve()),
+      log,
+    });
+    const told: string[] = [];
+    for (const messageId of ['a', 'b', 'c']) {
+      d.take(command({ messageId }), ({ outcome }) => {
+        if (messageId === 'b') throw new Error('no ears');
+        told.push(`${messageId} ${outcome}`);
+      });
+    }
+    await vi.waitUntil(() => d.freeSlots === 4);
+    expect(told).toEqual(['a accept', 'c accept']);
+    expect(log.entries.filter(({ level }) => level === 'error')).toHaveLength(1);
+  });
+});
+
 describe('a released command', () => {
   test('is kept back, longer each time and within its lock, without holding a slot', async () => {
     const sleeps: { ms: number; freeSlots: number }[] = [];

@@ -120,7 +120,7 @@ test('what cannot be started waits as long as it takes', async () => {
 test('a handler that is gone leaves its commands waiting until there is one of its name', async () => {
   const store = await openInboxStore(tempDir());
   const log = recordingLog();
-  await store.ledger.received('k', command());
+  await store.ledger.received('k');
   await store.inbox.take('k', command(), 'job');
   const d = dispatcher(store, [], { log });
   await vi.waitUntil(() => log.entries.some(({ level }) => level === 'warn'));
@@ -160,7 +160,7 @@ test('a command that is too old when its turn comes is given up without a run', 
   const store = await openInboxStore(tempDir());
   const job = answering({});
   const late = command({ messageId: 'm1', enqueuedAt: 1000, expiresAt: 1000 });
-  await store.ledger.received('k', late);
+  await store.ledger.received('k');
   await store.inbox.take('k', late, 'job');
   // Its age is above nought, by a clock that need not be fine.
   await vi.waitUntil(() => [...store.inbox.entries()].every(({ isExpired }) => isExpired));
@@ -176,7 +176,7 @@ test.each([
 ] as const)('a run that the agent did not survive is policy: %s', async (afterCrash, runs, reply) => {
   const directory = tempDir();
   const first = await openInboxStore(directory);
-  await first.ledger.received('k', command());
+  await first.ledger.received('k');
   await first.inbox.take('k', command({ messageId: 'm1' }), 'job');
   await first.inbox.began([...first.inbox.waiting()][0]!.id);
   await first.close();
@@ -191,7 +191,7 @@ test.each([
 test('a command that ends the agent again and again is given up', async () => {
   const directory = tempDir();
   const first = await openInboxStore(directory);
-  await first.ledger.received('k', command());
+  await first.ledger.received('k');
   await first.inbox.take('k', command({ messageId: 'm1' }), 'job');
   await first.close();
   for (let life = 1; life <= 3; life++) {

@@ -58,12 +58,12 @@ export function commandEvent(fields: Partial<CommandEvent> = {}): CommandEvent {
 }
 
 /** Runs a handler once, outside any dispatcher. */
-export function runOnce(
+export async function runOnce(
   handler: Handler,
   event: Partial<CommandEvent> = {},
   run: Partial<Run> = {},
 ): Promise<Answer> {
-  return handler.run(commandEvent(event), {
+  return await handler.run(commandEvent(event), {
     attempt: 1,
     timeoutMs: handler.timeoutMs,
     log: silentLog,

@@ -283,7 +283,7 @@ test('a method answers with a status and a payload', async () => {
     killing: new AbortController().signal,
   };
   const answerOf = (handle: MethodHandler['handle']): Promise<Answer> =>
-    moduleHandler({ on: 'method', handle }, { name: 'h' }).run(event, run);
+    Promise.resolve(moduleHandler({ on: 'method', handle }, { name: 'h' }).run(event, run));
   expect(await answerOf((m) => m.respond(202, { after: m.json<{ in: number }>().in }))).toMatchObject({
     status: 202,
     reply: Buffer.from('{"after":5}'),
@@ -314,7 +314,7 @@ test('a twin change is acknowledged with a status, a description and a report', 
     killing: new AbortController().signal,
   };
   const answerOf = (handle: TwinHandler['handle']): Promise<Answer> =>
-    moduleHandler({ on: 'twin', handle }, { name: 'h' }).run(event, run);
+    Promise.resolve(moduleHandler({ on: 'twin', handle }, { name: 'h' }).run(event, run));
   expect(
     await answerOf((t) => t.acknowledge(200, { description: 'set', reported: { interval: t.json() } })),
   ).toEqual({

@@ -37,8 +37,8 @@ const command: Command = {
   body: Buffer.from('restart'),
 };
 const run = { handler: 'restart', attempt: 1 };
-const accept = { outcome: { outcome: 'accept' }, fault: false } as const;
-const release = { outcome: { outcome: 'release' }, fault: true } as const;
+const accept = { outcome: { outcome: 'accept' }, fault: false, command } as const;
+const release = { outcome: { outcome: 'release' }, fault: true, command } as const;
 
 async function replies(spool: Spool): Promise<string[]> {
   const { messages } = await spool.read(Spool.start, { count: 1000 });
@@ -49,60 +49,64 @@ test('a new command is open, and one with an outcome is decided, also after a po
   const disk = new FakeDisk();
   {
     await using opened = await openLedger(disk);
-    expect(await opened.ledger.received('k', command)).toEqual({ state: 'open', attempts: 0, faults: 0 });
+    expect(await opened.ledger.received('k')).toEqual({ state: 'open', attempts: 0, faults: 0 });
     await opened.ledger.started('k', run);
-    await opened.ledger.finished('k', { outcome: { outcome: 'reject', reason: 'no' }, fault: false });
+    await opened.ledger.finished('k', {
+      outcome: { outcome: 'reject', reason: 'no' },
+      fault: false,
+      command,
+    });
   }
   await using opened = await openLedger(disk.afterPowerCut());
   const decided = { state: 'decided', outcome: { outcome: 'reject', reason: 'no' } };
-  expect(await opened.ledger.received('k', command)).toEqual(decided);
-  await opened.ledger.settled('k');
-  expect(await opened.ledger.received('k', command)).toEqual(decided);
+  expect(await opened.ledger.received('k')).toEqual(decided);
+  opened.ledger.settled('k');
+  expect(await opened.ledger.received('k')).toEqual(decided);
 });
 
 test('a command whose handler had begun when the process ended is unknown', async () => {
   const disk = new FakeDisk();
   const { ledger } = await openLedger(disk);
-  await ledger.received('k', command);
+  await ledger.received('k');
   await ledger.started('k', run);
   await using opened = await openLedger(disk.afterPowerCut());
-  expect(await opened.ledger.received('k', command)).toEqual({ state: 'unknown', attempts: 1, faults: 1 });
+  expect(await opened.ledger.received('k')).toEqual({ state: 'unknown', attempts: 1, faults: 1 });
   await opened.ledger.started('k', { handler: 'restart', attempt: 2 });
   await opened.ledger.finished('k', accept);
-  expect(await opened.ledger.received('k', command)).toMatchObject({ state: 'decided' });
+  expect(await opened.ledger.received('k')).toMatchObject({ state: 'decided' });
 });
 
 test('a released command is open again and remembers its attempts and faults', async () => {
   const disk = new FakeDisk();
   const { ledger } = await openLedger(disk);
-  await ledger.received('k', command);
+  await ledger.received('k');
   await ledger.started('k', run);
   await ledger.finished('k', release);
   await using opened = await openLedger(disk.afterPowerCut());
-  expect(await opened.ledger.received('k', command)).toEqual({ state: 'open', attempts: 1, faults: 1 });
+  expect(await opened.ledger.received('k')).toEqual({ state: 'open', attempts: 1, faults: 1 });
 });
 
 test('a command that nothing ran for leaves nothing behind', async () => {
   await using opened = await openLedger();
-  await opened.ledger.received('k', command);
-  await opened.ledger.settled('k');
+  await opened.ledger.received('k');
+  opened.ledger.settled('k');
   expect(opened.ledger.size).toBe(0);
 });
 
 test('what cannot be recorded is refused, and nothing changes', async () => {
   const disk = new FakeDisk();
   await using opened = await openLedger(disk);
-  await opened.ledger.received('k', command);
+  await opened.ledger.received('k');
   disk.fault = () => systemError('EIO');
   await expect(opened.ledger.started('k', run)).rejects.toMatchObject({ code: 'io' });
-  expect(await opened.ledger.received('k', command)).toMatchObject({ state: 'open' });
+  expect(await opened.ledger.received('k')).toMatchObject({ state: 'open' });
 });
 
 test('outcome and reply are stored together or not at all, wherever the power is cut', async () => {
   for (let call = 0; ; call++) {
     const disk = new FakeDisk(seeded(call));
     const { ledger } = await openLedger(disk);
-    await ledger.received('k', command);
+    await ledger.received('k');
     await ledger.started('k', run);
     const before = disk.trace.length;
     disk.fault = () => (disk.trace.length - before >= call ? 'power cut' : undefined);
@@ -111,7 +115,7 @@ test('outcome and reply are stored together or not at all, wherever the power is
       () => false,
     );
     await using opened = await openLedger(disk.afterPowerCut());
-    const { state } = await opened.ledger.received('k', command);
+    const { state } = await opened.ledger.received('k');
     const waiting = await replies(opened.spool);
     expect(waiting).toEqual(state === 'decided' ? ['accept m1: done'] : []);
     if (finished) {
@@ -126,7 +130,7 @@ test('what several commands ask for at once shares a sync', async () => {
   const disk = new FakeDisk();
   await using opened = await openLedger(disk);
   const keys = Array.from({ length: 20 }, (_, n) => `k${n}`);
-  for (const key of keys) await opened.ledger.received(key, command);
+  for (const key of keys) await opened.ledger.received(key);
   await opened.ledger.started('k0', run);
   const before = disk.trace.length;
   await Promise.all(keys.slice(1).map((key) => opened.ledger.started(key, run)));
@@ -137,10 +141,10 @@ test('what several commands ask for at once shares a sync', async () => {
 test('that a command is settled is written with the next one, or when the ledger is closed', async () => {
   const disk = new FakeDisk();
   const settle = async (ledger: CommandLedger, key: string): Promise<void> => {
-    await ledger.received(key, command);
+    await ledger.received(key);
     await ledger.started(key, run);
     await ledger.finished(key, accept);
-    await ledger.settled(key);
+    ledger.settled(key);
   };
   const progressOnDisk = async (): Promise<Record<string, string>> => {
     await using log = await openLog(disk.afterPowerCut());
@@ -164,14 +168,14 @@ test('what the log has newer of all commands on a page takes it off the disk', a
   await using log = await openLog(new FakeDisk());
   const ledger = await Ledger.open(log, await Spool.open(log), { replyMessage: () => undefined });
   const keys = Array.from({ length: 30 }, (_, n) => `k${n}`);
-  const all = (step: (key: string) => Promise<unknown>): Promise<unknown> => Promise.all(keys.map(step));
-  await all((key) => ledger.received(key, command));
+  const all = (step: (key: string) => unknown): Promise<unknown> => Promise.all(keys.map(step));
+  await all((key) => ledger.received(key));
   await all((key) => ledger.started(key, run));
   await ledger.finished('k0', accept);
   await ledger.close();
   expect(log.count(kinds.command)).toBe(2);
   await Promise.all(keys.slice(1).map((key) => ledger.finished(key, accept)));
-  await all((key) => ledger.settled(key));
+  for (const key of keys) ledger.settled(key);
   await ledger.close(); // writes one page, and finds two outdated
   await ledger.close();
   expect(log.count(kinds.command)).toBe(1);
@@ -191,19 +195,19 @@ test('a ledger from before there were pages is read', async () => {
   await log.commit([{ put: { kind: kinds.command, value: [Buffer.from(JSON.stringify(entry))] } }]);
   const ledger = await Ledger.open(log, await Spool.open(log), { replyMessage: () => undefined });
   const outcome = { outcome: 'reject', reason: 'no' };
-  expect(await ledger.received('k', command)).toEqual({ state: 'decided', outcome });
+  expect(await ledger.received('k')).toEqual({ state: 'decided', outcome });
 });
 
 test('what fails together is refused together, and what is asked for again is written', async () => {
   const disk = new FakeDisk();
   await using opened = await openLedger(disk);
-  for (const key of ['a', 'b']) await opened.ledger.received(key, command);
+  for (const key of ['a', 'b']) await opened.ledger.received(key);
   disk.fault = () => systemError('EIO');
   const both = ['a', 'b'].map((key) => opened.ledger.started(key, run));
   for (const one of await Promise.allSettled(both)) expect(one.status).toBe('rejected');
   disk.fault = () => undefined;
   await vi.waitFor(() => Promise.all(['a', 'b'].map((key) => opened.ledger.started(key, run))), 5_000);
-  expect(await opened.ledger.received('a', command)).toMatchObject({ state: 'unknown' });
+  expect(await opened.ledger.received('a')).toMatchObject({ state: 'unknown' });
 });
 
 test('settled commands are forgotten after a day, decided ones only when the hub has given them up', async () => {
@@ -212,17 +216,17 @@ test('settled commands are forgotten after a day, decided ones only when the hub
   await using opened = await openLedger(disk, { clock });
   const { ledger } = opened;
   for (const key of ['settled', 'decided']) {
-    await ledger.received(key, command);
     await ledger.started(key, run);
     await ledger.finished(key, accept);
   }
-  await ledger.settled('settled');
+  ledger.settled('settled');
+  await ledger.close(); // writes that it is
   const hour = 3600 * 1000;
   clock.pass(25 * hour);
-  await ledger.received('another', command);
+  await ledger.started('another', run);
   expect([...ledger.entries()].map(({ key }) => key)).toEqual(['decided', 'another']);
   clock.pass(25 * hour);
-  await ledger.received('one more', command);
+  await ledger.started('one more', run);
   expect([...ledger.entries()].map(({ key }) => key)).toEqual(['another', 'one more']);
 });
 
@@ -230,14 +234,14 @@ test('a jump of the clock makes it forget nothing', async () => {
   const clock = new HandClock();
   await using opened = await openLedger(new FakeDisk(), { clock });
   const { ledger } = opened;
-  await ledger.received('k', command);
+  await ledger.received('k');
   await ledger.started('k', run);
   await ledger.finished('k', accept);
-  await ledger.settled('k');
+  ledger.settled('k');
   clock.nowMs += 10 * 365 * 24 * 3600 * 1000;
   clock.elapsedMs += 70_000;
-  await ledger.received('another', command);
-  expect(await ledger.received('k', command)).toMatchObject({ state: 'decided' });
+  await ledger.started('another', run);
+  expect(await ledger.received('k')).toMatchObject({ state: 'decided' });
 });
 
 test('of too many commands, settled ones go first, and their place on disk with them', async () => {
@@ -245,11 +249,11 @@ test('of too many commands, settled ones go first, and their place on disk with 
   {
     await using opened = await openLedger(disk, { maximumCount: 3 });
     for (const key of ['1', '2', '3', '4', '5']) {
-      await opened.ledger.received(key, command);
+      await opened.ledger.received(key);
       await opened.ledger.started(key, run);
       if (key === '2') continue;
       await opened.ledger.finished(key, accept);
-      await opened.ledger.settled(key);
+      opened.ledger.settled(key);
     }
     expect([...opened.ledger.entries()].map(({ key }) => key)).toEqual(['2', '4', '5']);
   }
@@ -273,7 +277,7 @@ test('a command with a recorded outcome runs once, whatever crashes and redelive
         disk.fault = () => (disk.trace.length - before >= cut ? 'power cut' : undefined);
         let ranNow = false;
         try {
-          const known = await ledger.received('k', command);
+          const known = await ledger.received('k');
           if (known.state !== 'decided') {
             await ledger.started('k', { handler: 'h', attempt: known.attempts + 1 });
             runs++;
@@ -281,7 +285,7 @@ test('a command with a recorded outcome runs once, whatever crashes and redelive
             await ledger.finished('k', accept);
             ranNow = false;
           }
-          if (settles) await ledger.settled('k');
+          if (settles) ledger.settled('k');
         } catch {
           // The power is gone; the hub delivers again.
         }
@@ -290,7 +294,7 @@ test('a command with a recorded outcome runs once, whatever crashes and redelive
       }
       expect(runs - runsUnrecorded).toBeLessThanOrEqual(1);
       await using last = await openLedger(disk);
-      const { state } = await last.ledger.received('k', command);
+      const { state } = await last.ledger.received('k');
       if (runs > runsUnrecorded) expect(state).toBe('decided');
       if (runs > 0) expect(state).not.toBe('open');
     }),

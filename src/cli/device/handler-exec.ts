@@ -28,7 +28,7 @@ export async function execHandler(io: Io, file: string): Promise<number> {
   const untilMs = Date.parse(io.env['IOTHUB_DEADLINE'] ?? '') - Date.now();
   const timeoutMs = Number.isFinite(untilMs) ? Math.max(1, untilMs) : handler.timeoutMs;
   const runner = new Runner(lineLog(io), systemClock);
-  const running = runner.run(handler, event, attempt, timeoutMs);
+  const running = Promise.resolve(runner.run(handler, event, attempt, timeoutMs));
   io.stop.addEventListener('abort', () => void runner.stop(() => running, killAfterMs, io.now));
 
   const answer = await running;

@@ -73,15 +73,14 @@ class Call {
   constructor(io: Io, handler: Handler, { event, attempt, deadline, bodyBase64 }: Request) {
     this.#deadlineMs = Date.parse(deadline);
     const whole = { ...event, body: Buffer.from(bodyBase64, 'base64') } as HandlerEvent;
-    this.answer = handler
-      .run(whole, {
-        attempt,
-        timeoutMs: Math.max(1, this.#deadlineMs - Date.now()),
-        log: lineLog(io, whole.event === 'command' ? { message: whole.messageId } : {}),
-        stopping: this.#stopping.signal,
-        killing: io.now,
-      })
-      .then(lineOf);
+    const run = {
+      attempt,
+      timeoutMs: Math.max(1, this.#deadlineMs - Date.now()),
+      log: lineLog(io, whole.event === 'command' ? { message: whole.messageId } : {}),
+      stopping: this.#stopping.signal,
+      killing: io.now,
+    };
+    this.answer = Promise.resolve(handler.run(whole, run)).then(lineOf);
   }
 
   /** The agent stops. When it is the deadline that is over, the module's own signal says so. */

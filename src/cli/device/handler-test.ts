@@ -55,7 +55,7 @@ export async function testHandler(io: Io, config: AgentConfig, job: TestJob): Pr
     for await (const event of eventsOf(io, job, named)) {
       const handler = routeFor(event, handlers, named);
       const startedAt = performance.now();
-      const run = runner.run(handler, event, job.attempt, handler.timeoutMs);
+      const run = Promise.resolve(runner.run(handler, event, job.attempt, handler.timeoutMs));
       running = run;
       const answer = await run;
       const ms = Math.round(performance.now() - startedAt);
