@@ -65,6 +65,21 @@ describe('N19: a hub that counts from just below 2^32', () => {
     // The first flow left before the hub had said where it counts from.
     expect(counts.slice(0, 3)).toEqual([0, (last - 5 + 10) >>> 0, (last - 5 + 20) >>> 0]);
   });
+
+  test('may repeat the number of a delivery in each of its transfers', async () => {
+    const deliveryId = last - 5;
+    const payload = wire.message({ body: wire.described(0x75, wire.binary('in pieces')) });
+    const pieces = [payload.subarray(0, 1), payload.subarray(1, 9), payload.subarray(9)];
+    await using hub = await startHub(({ socket }) => {
+      const transfers = pieces.map((piece, n) =>
+        wire.transfer({ handle: fromHub, deliveryId, more: n < pieces.length - 1, payload: piece }),
+      );
+      socket.write(Buffer.concat([answers(), ...transfers]));
+    });
+    await using client = startClient(hub.port);
+    const [message] = await client.received(1);
+    expect((message!.body as { content: Buffer }).content.toString()).toBe('in pieces');
+  });
 });
 
 describe('N18: a disposition', () => {

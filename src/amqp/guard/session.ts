@@ -271,10 +271,12 @@ export class Session {
   }
 
   /** Deliveries are numbered without gaps over all links of the session; their first transfers say how. */
-  #countDelivery({ partial }: ReceivingLink, frame: Frame): void {
+  #countDelivery({ partial, onDelivery }: ReceivingLink, frame: Frame): void {
     const { deliveryId, deliveryTag } = fieldOf.transfer;
     if (partial !== undefined) {
-      if (frame.has(deliveryId) && frame.uint(deliveryId) !== partial.id)
+      // What goes to rhea is known by the number that it has there.
+      const by = onDelivery === undefined ? this.#idOffset : 0;
+      if (frame.has(deliveryId) && (frame.uint(deliveryId) - by) >>> 0 !== partial.id)
         throw new Violation('it starts a delivery before the last one is complete');
       return;
     }
