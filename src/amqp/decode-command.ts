@@ -13,15 +13,18 @@ import { ValueReader } from './value-reader.js';
  */
 export function decodeCommand(delivery: ReceivedDelivery, identity: DeviceId): Command {
   const command = blankFor(identity);
+  /** Joined at the end: a body can be in very many pieces. */
+  const body: Buffer[] = [];
   reader.over(delivery.bytes, delivery.start);
-  while (reader.at < delivery.end) readSection(command, delivery.bytes);
+  while (reader.at < delivery.end) readSection(command, body, delivery.bytes);
+  command.body = body.length === 1 && body[0] !== undefined ? body[0] : Buffer.concat(body);
   if (command.lockToken === '') command.lockToken = delivery.tag.toString('hex');
   return command;
 }
 
 const reader = new ValueReader();
 
-function readSection(command: Command, bytes: Buffer): void {
+function readSection(command: Command, body: Buffer[], bytes: Buffer): void {
   switch (reader.descriptor()) {
     case 0x72:
       for (let left = reader.enter(); left > 0; left -= 2) readAnnotation(command);
@@ -34,14 +37,12 @@ function readSection(command: Command, bytes: Buffer): void {
     case 0x74:
       for (let left = reader.enter(); left > 0; left -= 2) readProperty(command);
       return;
-    case 0x75: {
-      const data = reader.binary();
-      command.body = command.body === nothing ? data : Buffer.concat([command.body, data]);
+    case 0x75:
+      body.push(reader.binary());
       return;
-    }
     case 0x76:
     case 0x77:
-      command.body = readOtherBody(bytes);
+      body.push(readOtherBody(bytes));
       return;
     default: // header, delivery annotations, footer
       reader.skip();

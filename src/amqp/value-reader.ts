@@ -63,12 +63,12 @@ export class ValueReader {
     }
   }
 
-  /** The next value as a time in milliseconds since the epoch; undefined when it is no number. */
+  /** The next value as a time in milliseconds since the epoch; undefined when it is no number that a Date can hold. */
   time(): number | undefined {
     const at = this.at;
     this.at = this.#end(at);
-    const time = numberAt(this.#bytes, at);
-    return time === undefined ? undefined : Number(time);
+    const time = Number(numberAt(this.#bytes, at));
+    return Math.abs(time) <= latestTime ? time : undefined;
   }
 
   /** The next value as a whole number from 0; undefined when it is none, or one that a `number` would round. */
@@ -97,6 +97,9 @@ export class ValueReader {
     return next + (width === 1 ? this.#bytes.readUInt8(at + 1) : this.#bytes.readUInt32BE(at + 1));
   }
 }
+
+/** ECMA-262, 21.4.1.1. */
+const latestTime = 8.64e15;
 
 function numberAt(bytes: Buffer, at: number): number | bigint | undefined {
   switch (bytes[at]) {

@@ -105,6 +105,21 @@ test('what the hub adds in a type that it cannot have is as if it were not there
 });
 
 test.each([
+  ['a float', wire.hex('72 44fa2000'), 2_001],
+  ['the last that a calendar has', wire.hex('83 001eb208c2dc0000'), 8.64e15],
+  ['a later one', wire.hex('83 001eb208c2dc0001'), undefined],
+  ['earlier than the first', wire.hex('83 8000000000000000'), undefined],
+  ['infinite', wire.hex('82 7ff0000000000000'), undefined],
+  ['not a number', wire.hex('82 7ff8000000000000'), undefined],
+])('a time that is %s is one, or nothing', (_what, encoded, expected) => {
+  const command = decode(
+    annotations(wire.symbol('iothub-enqueuedtime'), encoded),
+    properties(...Array.from({ length: 8 }, () => wire.nul), encoded),
+  );
+  expect([command.enqueuedAt, command.expiresAt]).toEqual([expected, expected]);
+});
+
+test.each([
   ['a number of 32 bits', wire.uint(7), '7'],
   ['zero', wire.hex('44'), '0'],
   ['a number of 64 bits', wire.hex('80 ffffffffffffffff'), '18446744073709551615'],
@@ -164,6 +179,16 @@ test.each([
   ['a sequence', [wire.described(0x76, wire.list(wire.uint(1), wire.string('two')))], '[1,"two"]'],
 ])('a body can be %s', (_what, sections, expected) => {
   expect(decode(...sections).body.toString()).toBe(expected);
+});
+
+test('a body in as many pieces as fit in a message is read about as fast as in one', () => {
+  const piece = wire.described(0x75, wire.hex('a0 01 78'));
+  const pieces = Buffer.alloc(170_000 * piece.length, piece);
+  const before = performance.now();
+  const { body } = decode(pieces);
+  expect(body).toHaveLength(170_000);
+  // To join each with all before it takes several seconds.
+  expect(performance.now() - before).toBeLessThan(2_000);
 });
 
 test('sections that are for nobody here, and descriptors of every kind, are passed over', () => {
