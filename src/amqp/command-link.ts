@@ -69,7 +69,7 @@ export class CommandLink {
   #receive(delivery: ReceivedDelivery): void {
     const { fault, id, isSettled } = delivery;
     if (fault !== undefined) {
-      this.#log.warn('a command that cannot be read was rejected', { why: fault });
+      this.#log.warn('a command could not be read', { why: fault });
       this.#settle(id, isSettled, { outcome: 'reject', reason: `it cannot be read: ${fault}` });
       this.grant(1);
       return;

@@ -172,6 +172,7 @@ export interface TransferFields {
   deliveryId?: Buffer | number;
   tag?: Buffer;
   format?: Buffer;
+  settled?: boolean;
   more?: boolean;
   aborted?: boolean;
   channel?: number;
@@ -183,6 +184,7 @@ export function transfer({
   deliveryId = nul,
   tag = binary('tag'),
   format = uint(0),
+  settled = false,
   more = false,
   aborted = false,
   channel = 0,
@@ -194,7 +196,7 @@ export function transfer({
     id,
     tag,
     format,
-    bool(false),
+    bool(settled),
     bool(more),
     nul,
     nul,

@@ -68,6 +68,12 @@ async function ready({ frames, socket }: Peer): Promise<void> {
   await until(() => flowsIn(frames()).length > 0, socket);
 }
 
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
+}
+
 async function until(condition: () => boolean, socket: Socket): Promise<void> {
   while (!condition()) await once(socket, 'data');
 }
@@ -246,19 +252,17 @@ describe('a delivery', () => {
     expect(await client.ended).toBeUndefined();
   });
 
-  test('that cannot be read, is given up or is in another format is rejected, and another one granted', async () => {
+  test('that cannot be read or is in another format is rejected, and another one granted', async () => {
     const odd = [
       wire.transfer({ handle: fromHub, deliveryId: 0, payload: wire.string('no message') }),
       wire.transfer({ handle: fromHub, deliveryId: 1, format: wire.uint(7), payload: messageWith('x') }),
-      wire.transfer({ handle: fromHub, deliveryId: 2, more: true, payload: Buffer.from([0]) }),
-      wire.transfer({ handle: fromHub, aborted: true }),
-      wire.transfer({ handle: fromHub, deliveryId: 3, more: true, payload: Buffer.alloc(2_000) }),
+      wire.transfer({ handle: fromHub, deliveryId: 2, more: true, payload: Buffer.alloc(2_000) }),
       wire.transfer({ handle: fromHub, payload: Buffer.alloc(2_000) }),
     ];
     let told: ReturnType<typeof settledIn> = [];
-    await using hub = await hubThatSends([...odd, delivery(4, 'readable')], {
+    await using hub = await hubThatSends([...odd, delivery(3, 'readable')], {
       async then(peer) {
-        await until(() => settledIn(peer.frames()).length === 4, peer.socket);
+        await until(() => settledIn(peer.frames()).length === 3, peer.socket);
         told = settledIn(peer.frames());
       },
     });
@@ -267,36 +271,47 @@ describe('a delivery', () => {
     link.grant(1);
     await arrived(1);
     expect(bodies()).toEqual(['readable']);
-    await expect.poll(() => told.length).toBe(4);
-    const reasons = ['no section', 'a format of its own', 'its sender gave it up', 'larger than 2000 bytes'];
+    await expect.poll(() => told.length).toBe(3);
+    const reasons = ['no section', 'a format of its own', 'larger than 2000 bytes'];
     for (const [n, reason] of reasons.entries()) {
       expect(told[n]).toMatchObject({ range: [n, n], state: expect.stringContaining(reason) as string });
     }
     expect(link.credit).toBe(firstCredit + 1 - 1);
   });
 
-  test('that wants no outcome is told none', async () => {
-    const settled = wire.frame(
-      wire.described(
-        0x14,
-        wire.list(wire.uint(fromHub), wire.uint(0), wire.binary('tag'), wire.uint(0), wire.bool(true)),
-      ),
-      { payload: messageWith('settled') },
-    );
+  const whole = messageWith('settled');
+  test.each([
+    ['wants no outcome', 1, [{ settled: true, payload: whole }]],
+    [
+      'wants no outcome any more when it is whole',
+      1,
+      [
+        { more: true, payload: whole.subarray(0, 5) },
+        { settled: true, more: true, payload: whole.subarray(5, 9) },
+        { payload: whole.subarray(9) },
+      ],
+    ],
+    ['is given up', 0, [{ more: true, payload: whole.subarray(0, 5) }, { aborted: true }]],
+    ['is given up as it is begun', 0, [{ aborted: true }]],
+  ])('that %s is told none, and counts', async (_title, count, parts: Partial<wire.TransferFields>[]) => {
+    const transfers = parts.map((part) => wire.transfer({ handle: fromHub, deliveryId: 0, ...part }));
     let told: ReturnType<typeof settledIn> = [];
-    await using hub = await hubThatSends([settled, delivery(1, 'not settled')], {
+    await using hub = await hubThatSends([...transfers, delivery(1, 'not settled')], {
       async then(peer) {
         await until(() => settledIn(peer.frames()).length > 0, peer.socket);
+        await nextTurn();
         told = settledIn(peer.frames());
         peer.socket.end();
       },
     });
     await using client = startClient(hub.port);
-    const { link, arrived } = await linkOf(client);
+    const { link, arrived, bodies } = await linkOf(client);
     link.grant(1);
-    for (const { settle } of await arrived(2)) expect(settle({ outcome: 'accept' })).toBe(true);
+    for (const { settle } of await arrived(count + 1)) expect(settle({ outcome: 'accept' })).toBe(true);
     await client.ended;
+    expect(bodies()).toEqual(count === 1 ? ['settled', 'not settled'] : ['not settled']);
     expect(told.map(({ range }) => range)).toEqual([[1, 1]]);
+    expect(link.credit).toBe(firstCredit - count);
   });
 
   test('that the hub settles by itself is nothing that rhea hears of', async () => {

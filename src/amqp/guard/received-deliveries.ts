@@ -17,11 +17,11 @@ export interface ReceivingLink {
   partial?: PartialDelivery | undefined;
 }
 
-/** What the first transfer of a delivery said, and the payload of all so far. */
+/** What the transfers of a delivery have said so far, nearly all of it the first, and their payload. */
 export interface PartialDelivery {
   readonly id: number;
   readonly tag: Buffer;
-  readonly isSettled: boolean;
+  isSettled: boolean;
   readonly isMessage: boolean;
   readonly held: HeldMessage;
 }
@@ -109,11 +109,12 @@ export class ReceivedDeliveries {
       link.onDelivery?.({ id, tag, isSettled, bytes, start, end, fault });
       return;
     }
-    link.partial ??= partialDelivery(frame, this.#check.maxMessageBytes);
-    const { id, tag, isSettled, isMessage, held } = link.partial;
-    held.append(frame.bytes, frame.payloadAt, frame.end);
+    const partial = (link.partial ??= partialDelivery(frame, this.#check.maxMessageBytes));
+    partial.isSettled ||= isSettledBy(frame);
+    partial.held.append(frame.bytes, frame.payloadAt, frame.end);
     if (hasMore) return;
     link.partial = undefined;
+    const { id, tag, isSettled, isMessage, held } = partial;
     const { bytes, size } = held;
     const fault = isMessage ? this.#check.faultOf(frame, bytes, 0, size) : foreignFormat;
     link.onDelivery?.({ id, tag, isSettled, bytes, start: 0, end: size, fault });
@@ -215,11 +216,17 @@ const dispositionBytes = 32;
 const foreignFormat = 'it is in a format of its own';
 
 function headOf(frame: Frame): Omit<PartialDelivery, 'held'> {
-  const { deliveryId, deliveryTag, settled } = fieldOf.transfer;
+  const { deliveryId, deliveryTag } = fieldOf.transfer;
   return {
     id: frame.uint(deliveryId),
     tag: frame.binary(deliveryTag),
-    isSettled: frame.flag(settled),
+    isSettled: isSettledBy(frame),
     isMessage: isMessage(frame),
   };
+}
+
+/** One that is given up is settled by that; and any transfer of a delivery can say that it is. 2.7.5. */
+function isSettledBy(frame: Frame): boolean {
+  const { settled, aborted } = fieldOf.transfer;
+  return frame.flag(settled) || frame.flag(aborted);
 }
