@@ -82,7 +82,6 @@ export class CommandLink {
 
   #settle(id: number, isSettled: boolean, outcome: SettledAs): boolean {
     if (this.#over.aborted) return false;
-    if (!isSettled) this.#deliveries.settle(id, stateOf(outcome));
-    return true;
+    return isSettled || this.#deliveries.settle(id, stateOf(outcome));
   }
 }

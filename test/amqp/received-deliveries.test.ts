@@ -200,6 +200,17 @@ describe('what is settled', () => {
     expect(told.slice(-2).map((frame) => frame[10])).toEqual([performative.disposition, 0x17]);
   });
 
+  test('after our goodbye is not told, and said not to be', async () => {
+    await using hub = await hubThatSends([delivery(0, 'go')]);
+    await using client = startClient(hub.port);
+    const { link, arrived } = await linkOf(client);
+    link.grant(1);
+    const [command] = await arrived(1);
+    client.connection.close();
+    await nextTurn();
+    expect(command!.settle({ outcome: 'accept' })).toBe(false);
+  });
+
   test('after the hub has ended the link is not told', async () => {
     let told: Buffer[] = [];
     await using hub = await hubThatSends([delivery(0, 'go'), wire.detach(fromHub)], {

@@ -135,10 +135,10 @@ export class ReceivedDeliveries {
 
   /**
    * Tells the peer the outcome of a delivery (`state`, encoded), at the end of this turn of the event loop at the latest,
-   * so that neighbours share a frame.
+   * so that neighbours share a frame. `false` when it is too late for that.
    */
-  settle(id: number, state: Buffer): void {
-    if (this.#isOver) return;
+  settle(id: number, state: Buffer): boolean {
+    if (this.#isOver) return false;
     const open = this.#settled;
     if (
       open !== undefined &&
@@ -146,11 +146,12 @@ export class ReceivedDeliveries {
       (state === open.state || state.equals(open.state))
     ) {
       open.last = id;
-      return;
+      return true;
     }
     if (open === undefined) process.nextTick(this.#flush);
     else this.#flush();
     this.#settled = { first: id, last: id, state };
+    return true;
   }
 
   /** What is settled is told, as far as we may still speak. */
