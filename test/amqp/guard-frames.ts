@@ -146,6 +146,7 @@ export interface FlowFields {
   deliveryCount?: Buffer;
   linkCredit?: Buffer;
   drain?: boolean;
+  echo?: boolean;
   channel?: number;
   nextIncomingId?: number;
   incomingWindow?: number;
@@ -157,13 +158,15 @@ export function flow({
   deliveryCount = uint(0),
   linkCredit = uint(100),
   drain = false,
+  echo = false,
   channel = 0,
   nextIncomingId = 0,
   incomingWindow = 2048,
   nextOutgoingId = 0,
 }: FlowFields): Buffer {
   const session = [uint(nextIncomingId), uint(incomingWindow), uint(nextOutgoingId), uint(2048)];
-  const link = handle === undefined ? [] : [uint(handle), deliveryCount, linkCredit, uint(0), bool(drain)];
+  const link =
+    handle === undefined ? [] : [uint(handle), deliveryCount, linkCredit, uint(0), bool(drain), bool(echo)];
   return frame(described(0x13, list(...session, ...link)), { channel });
 }
 

@@ -452,18 +452,56 @@ describe('a flow', () => {
     expect(nextIncomingId).toBe(3);
   });
 
-  test('of the hub that drains what nobody asked it to drain changes nothing', async () => {
-    const drained = wire.flow({
-      handle: fromHub,
-      deliveryCount: wire.uint(11),
-      linkCredit: wire.uint(0),
-      drain: true,
+  test.each([
+    ['that drains what nobody asked it to drain', true],
+    ['that gives up credit', false],
+  ])('of the hub %s is answered with the same credit again', async (_title, drain) => {
+    const gone = firstCredit + 1;
+    const givenUp = wire.flow({
+      ...{ handle: fromHub, drain },
+      ...{ deliveryCount: wire.uint(gone), linkCredit: wire.uint(0) },
     });
-    await using hub = await hubThatSends([drained, delivery(0, 'still here')]);
+    let flows: ReturnType<typeof flowIn>[] = [];
+    await using hub = await hubThatSends([givenUp], {
+      async then(peer) {
+        await until(() => flowsIn(peer.frames()).length === 2, peer.socket);
+        flows = flowsIn(peer.frames());
+        peer.socket.write(delivery(0, 'still here'));
+      },
+    });
     await using client = startClient(hub.port);
     const { link, arrived } = await linkOf(client);
     link.grant(1);
     await arrived(1);
+    expect(flows[1]).toMatchObject({ deliveryCount: gone, linkCredit: firstCredit + 1 });
     expect(link.credit).toBe(firstCredit);
+  });
+
+  test('of the hub is answered when it wants to know, and not when it knows', async () => {
+    const payload = messageWith('in pieces');
+    const state = { handle: fromHub, linkCredit: wire.uint(firstCredit) };
+    const frames = [
+      wire.flow({ ...state, deliveryCount: wire.nul }),
+      wire.transfer({ handle: fromHub, deliveryId: 0, more: true, payload: payload.subarray(0, 5) }),
+      // Some count a delivery as it begins, and some when it is whole.
+      wire.flow({ ...state, deliveryCount: wire.uint(1), nextOutgoingId: 1 }),
+      wire.flow({ ...state, deliveryCount: wire.uint(0), nextOutgoingId: 1 }),
+      wire.transfer({ handle: fromHub, payload: payload.subarray(5) }),
+      wire.flow({ ...state, deliveryCount: wire.uint(1), nextOutgoingId: 2, echo: true }),
+    ];
+    let flows: ReturnType<typeof flowIn>[] = [];
+    await using hub = await hubThatSends(frames, {
+      async then(peer) {
+        await until(() => flowsIn(peer.frames()).length === 2, peer.socket);
+        await nextTurn();
+        flows = flowsIn(peer.frames()).slice(1);
+        peer.socket.end();
+      },
+    });
+    await using client = startClient(hub.port);
+    const { link } = await linkOf(client);
+    link.grant(1);
+    expect(await client.ended).toBeUndefined();
+    expect(flows).toMatchObject([{ nextIncomingId: 2, deliveryCount: 1, linkCredit: firstCredit }]);
   });
 });

@@ -50,6 +50,7 @@ export const fieldOf = {
     deliveryCount: 5,
     linkCredit: 6,
     drain: 8,
+    echo: 9,
   },
   transfer: {
     handle: 0,

@@ -126,7 +126,20 @@ export class ReceivedDeliveries {
     link.onDelivery = onDelivery;
   }
 
-  /** Lets the peer send so many deliveries more. */
+  /**
+   * The peer said in a flow what it has counted to. Returns whether it has passed over some that it never sent, and with
+   * them credit: who granted it does not know, and grants no other.
+   */
+  countedTo(link: ReceivingLink, count: number): boolean {
+    // Of a delivery that is on its way some peers count the beginning, and we the end.
+    const begun = link.partial === undefined ? 0 : 1;
+    const passed = (count - link.count - begun) | 0;
+    if (passed <= 0) return false;
+    link.count = (link.count + passed) >>> 0;
+    return true;
+  }
+
+  /** Lets the peer send so many deliveries more, and tells it of all that it may. */
   grant(link: ReceivingLink, credit: number): void {
     if (this.#isOver) return;
     link.credit += credit;

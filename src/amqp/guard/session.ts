@@ -202,6 +202,7 @@ export class Session {
     this.receiving.nextIs(frame.uint(nextOutgoingId));
     if (!frame.has(handle)) return 'pass';
     const link = this.#link(frame.uint(handle));
+    if (link.receiving?.onDelivery !== undefined) this.#receivedStateOf(link.receiving, frame);
     if (link.receiving !== undefined && !frame.flag(drain)) return 'pass'; // rhea reads no more than that
     // Here it computes with both.
     if (!frame.has(deliveryCount) || !frame.has(linkCredit))
@@ -217,6 +218,13 @@ export class Session {
     if (link.receiving === undefined || credit > 0 || link.receiving.onDelivery !== undefined) return 'drop';
     link.receiving.credit = 0;
     return shifted(frame, [deliveryCount, -link.initialCount]) ?? 'pass';
+  }
+
+  /** What the peer's flow says of a link that goes beside rhea. */
+  #receivedStateOf(link: ReceivingLink, frame: Frame): void {
+    const { deliveryCount, echo } = fieldOf.flow;
+    const hasPassed = frame.has(deliveryCount) && this.receiving.countedTo(link, frame.uint(deliveryCount));
+    if (hasPassed || frame.flag(echo)) this.receiving.grant(link, 0);
   }
 
   /** The hub may take more than before. */
