@@ -39,11 +39,19 @@ export class AgeClock {
   }
 
   /** Milliseconds, never negative. What was stored before the clock was set is as old as this process. */
-  ageMs({ wallMs, boot, uptimeMs }: Stamp): number {
+  ageMs(stamp: Stamp): number {
+    return this.ages()(stamp);
+  }
+
+  /** Tells the ages of many at this moment: the clocks are read once. */
+  ages(): (stamp: Stamp) => number {
     const nowMs = this.machine.uptimeMs();
-    if (boot === this.machine.boot) return Math.max(0, nowMs - uptimeMs);
-    const isSet = wallMs > notSetBefore && this.clock.now() > notSetBefore;
-    return Math.max(0, isSet ? this.clock.now() - wallMs : nowMs - this.#openedAtMs);
+    const nowWallMs = this.clock.now();
+    return ({ wallMs, boot, uptimeMs }) => {
+      if (boot === this.machine.boot) return Math.max(0, nowMs - uptimeMs);
+      const isSet = wallMs > notSetBefore && nowWallMs > notSetBefore;
+      return Math.max(0, isSet ? nowWallMs - wallMs : nowMs - this.#openedAtMs);
+    };
   }
 }
 

@@ -6,7 +6,7 @@ import { DropAccount, type Drops } from './drop-account.js';
 import { kinds, priorities, type Priority } from './kinds.js';
 import { FreshReader } from './fresh-reader.js';
 import type { DurableLog } from './log/durable-log.js';
-import { recordBytes, type PutOperation, type Ref } from './log/record.js';
+import { recordBytes, type PutOperation, type Ref, type RemoveOperation } from './log/record.js';
 import { Serial } from './log/serial.js';
 import { OwedCommits } from './owed-commits.js';
 import {
@@ -116,6 +116,7 @@ const roomFactor = 1 / 64;
 /** How often messages are looked at for their age while nobody reads them. */
 const expiryIntervalMs = 10_000;
 const defaultBatchBytes = 1024 * 1024;
+const removalsPerRecord = 1000;
 
 /**
  * Telemetry that waits for the hub: appended once it is on disk, handed out in order and removed when the hub has it.
@@ -245,6 +246,7 @@ export class Spool {
     const messages: SpooledMessage[] = [];
     const expired: Ref[] = [];
     const cursor = [...after];
+    const ageMs = this.#age.ages();
     let bytesLeft = bytes;
     for (const priority of priorities) {
       while (messages.length < count && (messages.length === 0 || bytesLeft > 0)) {
@@ -256,7 +258,7 @@ export class Spool {
           const { ref } = message;
           cursor[priority] = ref.id;
           if (this.#owed.has(ref) || !this.log.isAlive(ref)) continue;
-          if (this.#age.ageMs(message.storedAt) > this.#limits.maximumAgeMs) expired.push(ref);
+          if (ageMs(message.storedAt) > this.#limits.maximumAgeMs) expired.push(ref);
           else messages.push(message);
           bytesLeft -= ref.bytes;
         }
@@ -283,13 +285,17 @@ export class Spool {
    * handed out again all the same, and it is tried again later.
    */
   async remove(messages: readonly Pick<SpooledMessage, 'ref'>[]): Promise<void> {
-    await this.#owed.commit(messages.map(({ ref }) => ({ replaces: ref })));
+    const records: RemoveOperation[][] = [];
+    for (let i = 0; i < messages.length; i += removalsPerRecord) {
+      records.push(messages.slice(i, i + removalsPerRecord).map(({ ref }) => ({ remove: ref })));
+    }
+    await this.#owed.commit(records);
   }
 
   /** The hub refused it for good: it becomes a dead letter. Resolves and rejects as `remove` does. */
   async setAside(message: SpooledMessage, refusal: Refusal): Promise<void> {
     const letter = putDeadLetter(message, refusal, this.#age.stamp());
-    await this.#owed.commit([{ replaces: message.ref, by: letter }]);
+    await this.#owed.commit([[letter, { remove: message.ref }]]);
     await this.#limitDeadLetters();
   }
 
@@ -450,9 +456,10 @@ export class Spool {
   async #dropExpiredOf(priority: Priority): Promise<void> {
     for (;;) {
       const items = await this.log.read(kindOf(priority), 0, { count: 100, bytes: defaultBatchBytes });
+      const ageMs = this.#age.ages();
       const expired = items
         .map(({ ref, value }) => decodeMessage(ref, value))
-        .filter(({ storedAt }) => this.#age.ageMs(storedAt) > this.#limits.maximumAgeMs);
+        .filter(({ storedAt }) => ageMs(storedAt) > this.#limits.maximumAgeMs);
       if (expired.length > 0) {
         await this.account.remove(
           'expired',
