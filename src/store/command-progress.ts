@@ -14,11 +14,9 @@ export type Progress =
   | { readonly is: 'settled'; readonly outcome: CommandOutcome };
 
 /** What nearly all commands come to: the same object for all of them, so that they share pages. */
-const usual = {
-  started: { is: 'started', attempts: 1, faults: 0 },
-  accepted: { is: 'decided', outcome: { outcome: 'accept' } },
-  acceptSettled: { is: 'settled', outcome: { outcome: 'accept' } },
-} as const satisfies Record<string, Progress>;
+const firstStart: Progress = { is: 'started', attempts: 1, faults: 0 };
+export const accepted: Progress = { is: 'decided', outcome: { outcome: 'accept' } };
+const acceptSettled: Progress = { is: 'settled', outcome: { outcome: 'accept' } };
 
 /** Of a command that nothing is known of. */
 export const stateOfNew: CommandState = { state: 'open', attempts: 0, faults: 0 };
@@ -37,22 +35,18 @@ export function stateOf(progress: Progress): CommandState {
 
 export function onStart(before: Progress | undefined, attempts: number): Progress {
   const faults = faultsOf(before);
-  return attempts === 1 && faults === 0 ? usual.started : { is: 'started', attempts, faults };
+  return attempts === 1 && faults === 0 ? firstStart : { is: 'started', attempts, faults };
 }
 
 export function onFinish(before: Progress | undefined, outcome: CommandOutcome, fault: boolean): Progress {
-  if (outcome.outcome === 'accept') return usual.accepted;
+  if (outcome.outcome === 'accept') return accepted;
   if (outcome.outcome === 'reject') return { is: 'decided', outcome };
   const { attempts, faults } = before && 'attempts' in before ? before : { attempts: 0, faults: 0 };
   return { is: 'released', attempts, faults: faults + (fault ? 1 : 0) };
 }
 
-export function onAccept(): Progress {
-  return usual.accepted;
-}
-
 export function onSettle({ outcome }: Progress & { is: 'decided' }): Progress {
-  return outcome.outcome === 'accept' ? usual.acceptSettled : { is: 'settled', outcome };
+  return outcome.outcome === 'accept' ? acceptSettled : { is: 'settled', outcome };
 }
 
 /** With the run that nobody heard the end of. */

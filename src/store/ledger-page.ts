@@ -71,11 +71,16 @@ export class Batch {
 
   /** Returns the page on which the command is from now on. */
   add(key: string, before: Page | undefined, progress: Progress): Page {
-    const page = this.pages.find((other) => other.progress === progress) ?? this.#newPage(progress);
+    const page = this.#pageWith(progress) ?? this.#newPage(progress);
     page.add(key);
     if (page.state.is === 'writing') page.state.before.push(before);
     this.size++;
     return page;
+  }
+
+  #pageWith(progress: Progress): Page | undefined {
+    for (const page of this.pages) if (page.progress === progress) return page;
+    return undefined;
   }
 
   #newPage(progress: Progress): Page {

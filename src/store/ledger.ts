@@ -3,7 +3,7 @@ import { AgentError } from '../errors.js';
 import type { CommandOutcome, CommandReply, DeviceId } from '../model.js';
 import { AgeClock, type Machine, type Stamp } from './age.js';
 import {
-  onAccept,
+  accepted,
   onFinish,
   onSettle,
   onStart,
@@ -121,25 +121,29 @@ export class Ledger {
   received(key: string): CommandState | Promise<CommandState> {
     const page = this.#pageOf.get(key);
     if (page === undefined) return stateOfNew;
-    if (page.state.is === 'written') return stateOf(page.progress);
-    const then = () => this.received(key);
-    return page.state.over.then(then, then);
+    if (page.state.is === 'writing') return afterwards(page.state, () => this.received(key));
+    return stateOf(page.progress);
   }
 
   /**
    * Resolves when it is on disk that a handler begins; the same promise for many that ask together.
    * Errors: `io`, `try-again`: then it must not.
    */
-  started(key: string, { attempt }: { handler: string; attempt: number }): Promise<unknown> {
-    return this.#change(key, (before) => onStart(before, attempt));
+  started(key: string, run: { handler: string; attempt: number }): Promise<unknown> {
+    const before = this.#pageOf.get(key);
+    if (before?.state.is === 'writing') return afterwards(before.state, () => this.started(key, run));
+    return this.#put(key, before, onStart(before?.progress, run.attempt));
   }
 
   /** Resolves when the outcome is on disk, and the reply with it. Errors: `io`, `try-again`. */
-  finished(key: string, { outcome, fault, reply, command }: FinishedCommand): Promise<unknown> {
+  finished(key: string, result: FinishedCommand): Promise<unknown> {
+    const before = this.#pageOf.get(key);
+    if (before?.state.is === 'writing') return afterwards(before.state, () => this.finished(key, result));
+    const { outcome, fault, reply, command } = result;
+    const progress = onFinish(before?.progress, outcome, fault);
     const message = reply && this.#options.replyMessage(command, outcome, reply);
-    const finish = (before: Progress | undefined) => onFinish(before, outcome, fault);
-    if (!message) return this.#change(key, finish);
-    return this.#change(key, finish, new Batch([this.spool.operation(message)])).then(() => {
+    if (!message) return this.#put(key, before, progress);
+    return this.#put(key, before, progress, new Batch([this.spool.operation(message)])).then(() => {
       this.spool.arrived();
     });
   }
@@ -149,14 +153,18 @@ export class Ledger {
    * Errors: `io`, `try-again`.
    */
   async accepted(key: string, kept: PutOperation): Promise<Ref> {
-    const [ref] = await this.#change(key, onAccept, new Batch([kept], { essential: false }));
+    const before = this.#pageOf.get(key);
+    if (before?.state.is === 'writing') {
+      return await afterwards(before.state, () => this.accepted(key, kept));
+    }
+    const batch = new Batch([kept], { essential: false });
+    const [ref] = await this.#put(key, before, accepted, batch);
     if (!ref) throw new AgentError('bug', 'a command was accepted twice');
     return ref;
   }
 
   /** The hub knows the outcome. Where nothing ran there is nothing to remember. */
   settled(key: string): void {
-    if (this.#pageOf.get(key)?.progress.is !== 'decided') return;
     this.#settled.push(key);
     if (this.#settled.length === mostSettled) this.#writeSoon();
   }
@@ -186,20 +194,11 @@ export class Ledger {
   }
 
   /** Resolves when the change is on disk, to what was put alongside. `alone`: in a record of its own. */
-  #change(
-    key: string,
-    change: (before: Progress | undefined) => Progress,
-    alone?: Batch,
-  ): Promise<readonly Ref[]> {
-    const before = this.#pageOf.get(key);
-    if (before?.state.is === 'writing') {
-      const again = () => this.#change(key, change, alone);
-      return before.state.over.then(again, again);
-    }
+  #put(key: string, before: Page | undefined, progress: Progress, alone?: Batch): Promise<readonly Ref[]> {
     if (this.#batches.length === 0) this.#writeSoon();
     if (alone) this.#batches.push(alone);
     const batch = alone ?? this.#openBatch();
-    this.#pageOf.set(key, batch.add(key, before, change(before?.progress)));
+    this.#pageOf.set(key, batch.add(key, before, progress));
     return batch.done;
   }
 
@@ -316,4 +315,9 @@ export class Ledger {
     if (!page || --page.commands > 0) return;
     if (page.state.is === 'written') this.#outdated.push(page.state.ref);
   }
+}
+
+/** Asks when the change of the same command that is on its way to the disk is there, or cannot be. */
+function afterwards<T>({ over }: { over: Promise<unknown> }, ask: () => T | Promise<T>): Promise<T> {
+  return over.then(ask, ask);
 }

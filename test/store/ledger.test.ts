@@ -45,6 +45,17 @@ async function replies(spool: Spool): Promise<string[]> {
   return messages.map(({ messageId, encoded }) => `${messageId}: ${encoded.toString()}`);
 }
 
+/** What the log says last of each command. */
+async function progressOnDisk(disk: FakeDisk): Promise<Record<string, string>> {
+  await using log = await openLog(disk.afterPowerCut());
+  const last: Record<string, string> = {};
+  for await (const { value } of log.items(kinds.command)) {
+    const page = JSON.parse(value.toString()) as { keys: string[]; progress: { is: string } };
+    for (const key of page.keys) last[key] = page.progress.is;
+  }
+  return last;
+}
+
 test('a new command is open, and one with an outcome is decided, also after a power cut', async () => {
   const disk = new FakeDisk();
   {
@@ -146,22 +157,25 @@ test('that a command is settled is written with the next one, or when the ledger
     await ledger.finished(key, accept);
     ledger.settled(key);
   };
-  const progressOnDisk = async (): Promise<Record<string, string>> => {
-    await using log = await openLog(disk.afterPowerCut());
-    const last: Record<string, string> = {};
-    for await (const { value } of log.items(kinds.command)) {
-      const page = JSON.parse(value.toString()) as { keys: string[]; progress: { is: string } };
-      for (const key of page.keys) last[key] = page.progress.is;
-    }
-    return last;
-  };
   await using opened = await openLedger(disk);
   await settle(opened.ledger, 'first');
-  expect(await progressOnDisk()).toEqual({ first: 'decided' });
+  expect(await progressOnDisk(disk)).toEqual({ first: 'decided' });
   await settle(opened.ledger, 'second');
-  expect(await progressOnDisk()).toEqual({ first: 'settled', second: 'decided' });
+  expect(await progressOnDisk(disk)).toEqual({ first: 'settled', second: 'decided' });
   await opened.ledger.close();
-  expect(await progressOnDisk()).toEqual({ first: 'settled', second: 'settled' });
+  expect(await progressOnDisk(disk)).toEqual({ first: 'settled', second: 'settled' });
+});
+
+test('that a thousand commands are settled does not wait for another', async () => {
+  const disk = new FakeDisk();
+  await using opened = await openLedger(disk);
+  const keys = Array.from({ length: 1000 }, (_, n) => `k${n}`);
+  await Promise.all(keys.map((key) => opened.ledger.finished(key, accept)));
+  for (const key of keys) opened.ledger.settled(key);
+  await vi.waitUntil(async () => {
+    const { k0, k999 } = await progressOnDisk(disk);
+    return k0 === 'settled' && k999 === 'settled';
+  });
 });
 
 test('what the log has newer of all commands on a page takes it off the disk', async () => {
