@@ -39,6 +39,11 @@ export function conversation(seed: number, damage: 'none' | 'bodies' | 'frames')
     wire.disposition({ role: 'receiver', first: 0, last: 1 }),
     wire.flow({ handle: toHub, drain: random.chance(0.2) }),
     wire.disposition({ role: 'sender', first: 0, last: messages - 1 }),
+    wire.flow({
+      handle: fromHub,
+      deliveryCount: wire.uint(messages + random.below(2)),
+      echo: random.chance(0.5),
+    }),
     wire.disposition({ role: 'receiver', first: 2, state: wire.described(0x25, wire.list(failure(random))) }),
     wire.disposition({
       ...{ role: 'receiver', first: 3, settled: random.chance(0.5) },
@@ -102,6 +107,7 @@ function transfers(id: number, payload: Buffer, random: Random): Buffer[] {
     wire.transfer({
       handle: fromHub,
       deliveryId: i === 0 ? id : wire.nul,
+      settled: random.chance(0.1),
       more: i < count - 1,
       payload: piece,
     }),
