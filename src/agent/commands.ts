@@ -2,7 +2,7 @@ import type { HubSession } from '../amqp/session.js';
 import type { DeliveredCommand } from '../amqp/command-link.js';
 import type { CommandDecision, Dispatcher } from '../handlers/dispatch.js';
 import type { Log } from '../log.js';
-import type { CommandOutcome } from '../model.js';
+import type { Command, CommandOutcome } from '../model.js';
 import { aborted, anyOf } from '../signals.js';
 
 /**
@@ -12,7 +12,7 @@ import { aborted, anyOf } from '../signals.js';
  */
 export async function serveCommands(
   { commands, over }: Pick<HubSession, 'commands' | 'over'>,
-  dispatcher: Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'handle' | 'settled'>,
+  dispatcher: Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'take' | 'settled'>,
   {
     stopping,
     log,
@@ -32,28 +32,26 @@ export async function serveCommands(
     isTopUpDue = true;
   };
 
-  const take = async ({ command, settle }: DeliveredCommand) => {
+  const take = ({ command, settle }: DeliveredCommand) => {
     inHand++;
-    try {
-      const decision = await dispatcher.handle(command, { signal: over });
-      const { outcome, handler, elapsedMs } = decision;
-      const facts = { message: command.messageId, outcome, handler, ms: Math.round(elapsedMs) };
-      if (!settle(outcomeOf(decision))) {
-        log.info(
-          'the connection was lost before the hub heard of a command; it will deliver it again',
-          facts,
-        );
-        return;
-      }
-      log.debug('command settled', facts);
-      onSettled?.(decision);
-      await dispatcher.settled(decision);
-    } catch (error) {
-      log.error('a command could not be recorded; the hub will deliver it again', { error });
-    } finally {
+    const onDecided = (decision: CommandDecision) => {
       inHand--;
+      tell(command, settle, decision);
       if (inHand === 0) onIdle();
+    };
+    dispatcher.take(command, onDecided, over);
+  };
+
+  const tell = (command: Command, settle: DeliveredCommand['settle'], decision: CommandDecision) => {
+    const { outcome, handler, elapsedMs } = decision;
+    const facts = { message: command.messageId, outcome, handler, ms: Math.round(elapsedMs) };
+    if (!settle(outcomeOf(decision))) {
+      log.info('the connection was lost before the hub heard of a command; it will deliver it again', facts);
+      return;
     }
+    log.debug('command settled', facts);
+    dispatcher.settled(decision);
+    onSettled?.(decision);
   };
 
   commands.onCommand((delivered) => {
@@ -61,7 +59,7 @@ export async function serveCommands(
     if (stopping.aborted) return;
     const { command } = delivered;
     log.debug('command received', { message: command.messageId, bytes: command.body.length });
-    void take(delivered);
+    take(delivered);
   });
   using _freed = dispatcher.onFreeSlots(topUpSoon);
   topUp();

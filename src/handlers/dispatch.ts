@@ -66,7 +66,7 @@ export interface Dispatcher extends AsyncDisposable {
    */
   take(command: Command, onDecided: (decision: CommandDecision) => void, signal?: AbortSignal): void;
   /** To be told when the hub has been told. */
-  settled(decision: CommandDecision): Promise<void>;
+  settled(decision: CommandDecision): void;
   /** Name of the handler that takes an event; undefined when none does. */
   takes(event: MethodEvent | TwinEvent): string | undefined;
   /**
@@ -90,7 +90,6 @@ export interface Dispatcher extends AsyncDisposable {
 
 export type { AnswerOptions, CommandDecision, HandlerHealth };
 
-const noted = Promise.resolve();
 const defaultReleaseDelay = { firstMs: 5_000, mostMs: 50_000 };
 
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
@@ -138,7 +137,6 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     },
     settled: (decision) => {
       ledger.settled(decision.key);
-      return noted;
     },
     takes: (event) => inForce.find(event)?.name,
     answer: (event, answerOptions) => events.answer(event, answerOptions),

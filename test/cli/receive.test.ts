@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 
 import { expect, test } from 'vitest';
 
@@ -129,6 +129,19 @@ test('a command whose line could not be printed goes back to the hub', async () 
   await receiving.ended();
   await it.hub.waitFor(() => it.hub.queueDepth(device) >= 1);
   expect(it.outcomes()).not.toContainEqual(['c2', 'accepted']);
+});
+
+test('a command whose body could not be written goes back to the hub, and that is the end', async () => {
+  await using it = await setUp();
+  const receiving = it.start('--dump', 'bodies');
+  await it.hub.waitFor((record) => record.of('attached').some(({ link }) => link === 'commands'));
+  await rm(`${it.folder.path}/bodies`, { recursive: true });
+  it.send('c1', 'one');
+  expect(await receiving.ended()).toMatchObject({
+    code: 73,
+    err: expect.stringMatching(/cannot write .*bodies.*ENOENT/) as string,
+  });
+  expect(it.outcomes()).toEqual([['c1', 'released']]);
 });
 
 test('Ctrl-C ends it with 130, and what was printed was settled', async () => {

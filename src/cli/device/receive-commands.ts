@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { serveCommands } from '../../agent/commands.js';
 import { runAgent } from '../../agent/run.js';
 import { renewTokensDuring } from '../../agent/tokens.js';
-import { AgentError } from '../../errors.js';
+import { AgentError, errorText } from '../../errors.js';
 import { createDispatcher, type CommandDecision, type Dispatcher } from '../../handlers/dispatch.js';
 import { programHandler } from '../../handlers/program.js';
 import type { Command, CommandOutcome } from '../../model.js';
@@ -74,6 +74,7 @@ export async function receiveCommands(
     whole.stop();
     await decide[Symbol.asyncDispose]();
   }
+  if (!io.stdout.readerGone.aborted) receiver.throwIfFailed();
   io.stop.throwIfAborted();
 }
 
@@ -96,12 +97,13 @@ function deciderOf(hub: DeviceHub, flags: ReceiveFlags, args: readonly string[])
 }
 
 /** One command at a time, and no more than were asked for: the credit that the hub gets. */
-class Receiver implements Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'handle' | 'settled'> {
+class Receiver implements Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'take' | 'settled'> {
   readonly #listeners = new Set<(free: number) => void>();
   readonly #handle: (command: Command) => Promise<CommandOutcome>;
   readonly #enough: AbortController;
   #wanted: number;
   #busy = false;
+  #failure: { error: unknown } | undefined;
 
   constructor(
     wanted: number,
@@ -122,23 +124,37 @@ class Receiver implements Pick<Dispatcher, 'freeSlots' | 'onFreeSlots' | 'handle
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
-  async handle(command: Command): Promise<CommandDecision> {
+  take(command: Command, onDecided: (decision: CommandDecision) => void): void {
     this.#busy = true;
     const startedAt = performance.now();
-    try {
-      const outcome = await this.#handle(command);
+    void this.#outcomeOf(command).then((outcome) => {
       const key = commandKey(command) ?? command.lockToken;
-      return { ...outcome, key, attempt: 1, from: 'handler', elapsedMs: performance.now() - startedAt };
-    } finally {
+      const elapsedMs = performance.now() - startedAt;
+      onDecided({ ...outcome, key, attempt: 1, from: 'handler', elapsedMs });
       this.#busy = false;
       this.#wanted--;
       if (this.#wanted === 0) this.#enough.abort();
       for (const listener of this.#listeners) listener(this.freeSlots);
-    }
+    });
   }
 
-  settled(): Promise<void> {
-    return Promise.resolve();
+  settled(): void {
+    // Nothing is kept of a command that has been shown.
+  }
+
+  /** Throws why a command could not be shown, if that is why it is over. */
+  throwIfFailed(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async #outcomeOf(command: Command): Promise<CommandOutcome> {
+    try {
+      return await this.#handle(command);
+    } catch (error) {
+      this.#failure = { error };
+      this.#enough.abort();
+      return { outcome: 'release', reason: errorText(error) };
+    }
   }
 }
 
