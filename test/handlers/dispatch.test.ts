@@ -314,7 +314,7 @@ describe('a second delivery', () => {
     const d = dispatcher([programHandler({ name: 'h', file: sh('echo run >> runs; exit 65'), cwd })]);
     const one = command();
     const first = await d.handle(one);
-    await d.settled(first);
+    d.settled(first);
     expect(await d.handle(one)).toMatchObject({
       outcome: 'reject',
       reason: 'exit 65',
@@ -391,7 +391,7 @@ describe('the ledger', () => {
     });
     const handler = { ...answering(accepted), run: () => (calls.push('run'), Promise.resolve(accepted)) };
     const d = dispatcher([handler], { ledger });
-    await d.settled(await d.handle(command()));
+    d.settled(await d.handle(command()));
     expect(calls).toEqual(['received', 'started', 'run', 'finished', 'settled']);
   });
 
