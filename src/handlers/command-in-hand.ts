@@ -7,7 +7,7 @@ import type { AllFields, Answer, Handler, Order } from './handler.js';
 import type { HandlersInForce } from './in-force.js';
 import type { CommandInbox } from './inbox.js';
 import { laneOf } from './lane.js';
-import type { CommandLedger, UndecidedCommand } from './ledger.js';
+import type { CommandLedger, KnownCommand, UndecidedCommand } from './ledger.js';
 import { outcomeAfterCrash, outcomeOf, replyTo } from './outcome.js';
 import type { Runner } from './runner.js';
 import type { SharedWait } from './shared-wait.js';
@@ -47,7 +47,7 @@ export class CommandInHand {
   #lane: string | undefined;
   #turn: Disposable | undefined;
   #place: Disposable | undefined;
-  /** That it was given to. */
+  /** That it was given to, as long as it is in its hands. */
   #handler: Handler | undefined;
   #conclusion: Conclusion | undefined;
 
@@ -63,18 +63,26 @@ export class CommandInHand {
   begin(): void {
     try {
       this.#then(this.way.ledger.received(this.key), (known) => {
-        if (known.state === 'decided') this.#conclude(recorded(known.outcome));
-        else this.#findHandler((this.#known = known));
+        this.#recognised(known);
       });
     } catch (error) {
       this.failed(error);
     }
   }
 
-  #findHandler(known: UndecidedCommand): void {
+  #recognised(known: KnownCommand): void {
+    if (known.state === 'decided') {
+      this.#conclude({ outcome: known.outcome, from: 'record', attempt: 0, holdMs: 0 });
+    } else {
+      this.#known = known;
+      this.#findHandler();
+    }
+  }
+
+  #findHandler(): void {
     const handler = this.way.inForce.find(this.#event);
     if (handler === undefined) this.#nobodyTakesIt();
-    else if (isForInbox(handler, known)) void this.#keepFor(handler);
+    else if (this.#isForInbox(handler)) void this.#keepFor(handler);
     else this.#queueUp(this.#laneFor(handler));
   }
 
@@ -98,11 +106,11 @@ export class CommandInHand {
       this.#conclude(stopping);
     } else if (this.deliveries.length === 0) {
       this.#conclude(linkGone); // it comes again, and takes its turn then
-    } else if (handler && !isForInbox(handler, this.#known) && this.#laneFor(handler) === this.#lane) {
+    } else if (handler && !this.#isForInbox(handler) && this.#laneFor(handler) === this.#lane) {
       this.#giveTo(handler);
     } else {
       this.#leave();
-      this.#findHandler(this.#known);
+      this.#findHandler();
     }
   }
 
@@ -131,12 +139,12 @@ export class CommandInHand {
   }
 
   #decide(handler: Handler, outcome: CommandOutcome, attempt: number, answer: Partial<Answer> = {}): void {
-    const { ledger, deciding } = this.way;
+    const { key, command } = this;
     const holdMs = answer.decidedBy === 'stopping' ? 0 : this.#releaseDelayMs(outcome, attempt);
     this.#conclusion = { outcome, from: 'handler', handler: handler.name, attempt, holdMs };
-    const { key, command } = this;
     const fault = answer.decidedBy === 'fault';
     const reply = this.#replyOf(handler, outcome, answer);
+    const { ledger, deciding } = this.way;
     deciding.wait(ledger.finished(key, { outcome, fault, command, reply }), this);
   }
 
@@ -199,6 +207,10 @@ export class CommandInHand {
     }
   }
 
+  #isForInbox({ inbox }: Handler): boolean {
+    return inbox !== undefined && this.#known.state === 'open';
+  }
+
   #laneFor(handler: Handler): string | undefined {
     return laneOf(handler.order ?? this.way.order, handler, this.command);
   }
@@ -222,14 +234,6 @@ export class CommandInHand {
 
 const accept: CommandOutcome = { outcome: 'accept' };
 const neverSeen: UndecidedCommand = { state: 'open', attempts: 0, faults: 0 };
-
-function isForInbox(handler: Handler, known: UndecidedCommand): boolean {
-  return handler.inbox !== undefined && known.state === 'open';
-}
-
-function recorded(outcome: CommandOutcome): Conclusion {
-  return { outcome, from: 'record', attempt: 0, holdMs: 0 };
-}
 
 function nothingRan(outcome: CommandOutcome, releaseHoldMs = 0): Conclusion {
   return { outcome, from: 'none', attempt: 0, holdMs: outcome.outcome === 'release' ? releaseHoldMs : 0 };

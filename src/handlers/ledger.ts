@@ -34,6 +34,8 @@ export interface FinishedRun {
 /** So many commands are remembered at the most; the oldest go first. */
 const mostCommands = 10_000;
 
+const done = Promise.resolve();
+
 /** A ledger for as long as the process lives. */
 export function memoryLedger(): CommandLedger {
   const known = new Map<string, KnownCommand>();
@@ -48,7 +50,7 @@ export function memoryLedger(): CommandLedger {
       if (known.size <= mostCommands) break;
       known.delete(oldest);
     }
-    return Promise.resolve();
+    return done;
   };
   return {
     received: (key) => known.get(key) ?? { state: 'open', attempts: 0, faults: 0 },
