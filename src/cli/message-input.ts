@@ -1,7 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { monotonicFactory } from 'ulid';
 
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
 import {
@@ -16,6 +14,7 @@ import { type Line, readLinesTogether } from '../lines.js';
 import { type Ack, type Envelope, type MessageKind, parseEnvelope } from '../message-envelope.js';
 import { messageBytes } from '../message-size.js';
 import { hubLimits, type DeviceId, type MessageFields, type TelemetryMessage } from '../model.js';
+import { ulids } from '../ulids.js';
 import type { Io } from './io.js';
 import type { MessageFlags } from './message-options.js';
 
@@ -252,8 +251,7 @@ async function* single<T>(item: T): AsyncGenerator<Iterable<T>> {
 
 /** Sorted as they were made, even within a millisecond. `--message-id` is the id of one message, or the start of many. */
 function messageIds({ messageId }: MessageFlags): (line?: number) => () => string {
-  // What `ulid` would find by itself is Web Crypto, which takes longer to load than all of this module.
-  const ulid = monotonicFactory(() => randomBytes(1).readUInt8() / 256);
+  const ulid = ulids();
   return (line) => () => {
     if (messageId === undefined) return ulid();
     return line === undefined ? messageId : `${messageId}-${String(line)}`;

@@ -1,6 +1,5 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { monotonicFactory } from 'ulid';
 
 import type { Fate } from '../agent/spool-outbox.js';
 import { didYouMean } from '../did-you-mean.js';
@@ -17,6 +16,7 @@ import { type Envelope, parseEnvelope } from '../message-envelope.js';
 import { messageBytes } from '../message-size.js';
 import { hubLimits, type Properties, type TelemetryMessage } from '../model.js';
 import { anyOf } from '../signals.js';
+import { ulids } from '../ulids.js';
 import { parseDuration } from '../units.js';
 import { answer, type Exchange, type Route, statusOf, writeLine } from './http-server.js';
 import { failedAnswer, rejectedAnswer, type TelemetryAnswer } from './control-answer.js';
@@ -39,7 +39,7 @@ export interface TelemetryDoor {
  * in the same order, as soon as it is known. `?wait=disk` (default) or `hub` says what is waited for.
  */
 export function telemetryRoute(door: TelemetryDoor): Route {
-  const nextId = monotonicFactory();
+  const nextId = ulids();
   return async (exchange) => {
     if (door.stopping.aborted) throw new AgentError('unavailable', 'the agent is stopping');
     const type = exchange.request.headers['content-type'];

@@ -1,10 +1,10 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { monotonicFactory } from 'ulid';
 
 import { AgentError, errorText } from '../../errors.js';
 import type { TelemetryMessage } from '../../model.js';
 import { anyOf } from '../../signals.js';
+import { ulids } from '../../ulids.js';
 import type { Io } from '../io.js';
 import type { InputItem } from '../message-input.js';
 import { table, type Printable, type Printer } from '../output.js';
@@ -76,7 +76,7 @@ async function* madeUp(
   devices: number,
   until: AbortSignal,
 ): AsyncGenerator<Iterable<InputItem<TelemetryMessage>>> {
-  const nextId = monotonicFactory();
+  const nextId = ulids();
   const body = bodyOf(bytes);
   const properties = { bench: '1' };
   const everyMs = perSecond === undefined ? 0 : (1000 * devices) / perSecond;

@@ -1,5 +1,3 @@
-import { ulid } from 'ulid';
-
 import { untilCertificateRenewed } from '../../agent/certificate.js';
 import { serveCommands } from '../../agent/commands.js';
 import { serveMethods } from '../../agent/methods.js';
@@ -40,6 +38,7 @@ import { diskFiles } from '../../store/log/files.js';
 import { watchedFiles } from '../../store/log/watched-files.js';
 import type { Spool } from '../../store/spool.js';
 import { openStore, type StoreOptions } from '../../store/store.js';
+import { ulids } from '../../ulids.js';
 import type { Io } from '../io.js';
 import { version } from '../version.js';
 import type { DeviceHub } from './hub.js';
@@ -237,11 +236,13 @@ async function allEnded(works: readonly Promise<void>[]): Promise<void> {
   await Promise.all(works);
 }
 
+const newId = ulids();
+
 /** What is said about a command, in the spool: an outcome is worth more than what is said about it, so nothing is thrown. */
 function replyOf(hub: DeviceHub, command: CommandFacts, ...said: [CommandOutcome, CommandReply]) {
   const { deviceId, moduleId } = command;
   try {
-    const message = replyMessage(ulid(), command, ...said);
+    const message = replyMessage(newId(), command, ...said);
     return { deviceId, moduleId, messageId: message.messageId, encoded: hub.encode(message) };
   } catch (error) {
     hub.log.error('a reply could not be made of what a handler answered', {
@@ -272,7 +273,7 @@ function keeperOf(
 /** What a module's `send` does: it resolves when the message is on disk. */
 function senderOf(keep: (message: TelemetryMessage) => Promise<number>) {
   return async (sent: HandlerTelemetry): Promise<void> => {
-    const message = telemetryOf(ulid(), sent);
+    const message = telemetryOf(newId(), sent);
     const bytes = messageBytes(message);
     if (bytes > hubLimits.telemetryBytes) {
       throw new AgentError(
