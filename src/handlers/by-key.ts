@@ -4,6 +4,9 @@ interface Keyed<T> {
   next: T | undefined;
 }
 
+/** For whoever expects any number. */
+const mostLists = 2 ** 12;
+
 /**
  * Things that come and go, found by their keys. Not a `Map`: V8 chains the tables that a busy one leaves behind, and all
  * that was in them when they were left is copied by one collection after the other. The lists are short as long as
@@ -14,7 +17,8 @@ export class ByKey<T extends Keyed<T>> {
   #size = 0;
 
   constructor(expected: number) {
-    this.#lists = Array.from({ length: 2 ** Math.ceil(Math.log2(expected + 1)) }, () => undefined);
+    const lists = Math.min(mostLists, 2 ** Math.ceil(Math.log2(expected + 1)));
+    this.#lists = Array.from({ length: lists }, () => undefined);
   }
 
   get size(): number {

@@ -4,7 +4,7 @@ import type { Command } from '../model.js';
 import { ByKey } from './by-key.js';
 import { CommandInHand, linkGone, type Way } from './command-in-hand.js';
 import { commandKey } from './command-key.js';
-import { Delivery, type CommandDecision, type Conclusion } from './delivery.js';
+import { Delivery, type CommandDecision, type Conclusion, type Surroundings } from './delivery.js';
 import { SharedWait } from './shared-wait.js';
 import { Lanes, Limit, type Slots } from './slots.js';
 
@@ -24,7 +24,7 @@ export class CommandsInHand {
   readonly #inHand: ByKey<CommandInHand>;
   /** Links that are listened to: once each, however many commands they bring. */
   readonly #links = new WeakSet<AbortSignal>();
-  readonly #around: ConstructorParameters<typeof Delivery>[0];
+  readonly #around: Surroundings;
   #onNoneLeft: (() => void)[] = [];
   #withoutKey = 0;
 

@@ -29,7 +29,7 @@ export interface Conclusion {
   readonly holdMs: number;
 }
 
-interface Surroundings {
+export interface Surroundings {
   readonly clock: Clock;
   /** Aborted when the agent stops. */
   readonly stopping: AbortSignal;
