@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 
 import { AgentError } from './errors.js';
 import type { Envelope } from './message-envelope.js';
-import type { MessageFields, Properties } from './model.js';
+import type { Properties, TelemetryMessage } from './model.js';
 
 /** What holds for messages that do not say otherwise. */
 export interface MessageDefaults {
@@ -14,16 +14,20 @@ export interface MessageDefaults {
   contentEncoding?: string | undefined;
   expiresAfterMs?: number | undefined;
   properties?: Properties | undefined;
+  creationTime?: string | undefined;
+  component?: string | undefined;
+  outputName?: string | undefined;
 }
 
-export type IdentifiedFields = MessageFields & { messageId: string };
-
-/** The message that an envelope describes. What the envelope says wins. */
+/**
+ * The message that an envelope describes, with the fields of telemetry; that of a command has none of those. What the
+ * envelope says wins.
+ */
 export function messageOf(
   envelope: Envelope,
   defaults: MessageDefaults,
   nextId: () => string,
-): IdentifiedFields {
+): TelemetryMessage {
   const contentType = given(envelope.contentType, () => defaults.contentType ?? typeOf[envelope.form]);
   const { expiresAfterMs } = defaults;
   const expiresAt =
@@ -38,10 +42,17 @@ export function messageOf(
       () => defaults.contentEncoding ?? encodingOf(contentType, envelope.body),
     ),
     expiresAt,
-    // A spread copies a name such as `__proto__` like any other.
-    properties: { ...defaults.properties, ...envelope.properties },
+    properties: propertiesOf(envelope, defaults),
     body: envelope.body,
+    creationTime: envelope.creationTime ?? defaults.creationTime,
+    component: envelope.component ?? defaults.component,
+    outputName: envelope.outputName ?? defaults.outputName,
   };
+}
+
+/** A spread copies a name such as `__proto__` like any other; and it takes a microsecond, so that most do without. */
+function propertiesOf({ properties: own }: Envelope, { properties: common }: MessageDefaults): Properties {
+  return common === undefined ? (own ?? {}) : { ...common, ...own };
 }
 
 /** null says that there is to be none. */

@@ -49,6 +49,7 @@ const content = ['contentType', 'contentEncoding'] as const;
 const common = [...texts, ...content] as const;
 const telemetryOnly = ['component', 'outputName'] as const;
 const commandOnly = ['deviceId', 'moduleId'] as const;
+const plainTexts = [...texts, ...telemetryOnly, ...commandOnly] as const;
 const bodies = ['body', 'bodyText', 'bodyBase64'] as const;
 const keysOf: Record<MessageKind, readonly string[]> = {
   telemetry: [...common, ...telemetryOnly, ...bodies, 'creationTime', 'expiresAt', 'properties', 'hub'],
@@ -64,8 +65,8 @@ export function parseEnvelope(line: Buffer, kind: MessageKind, nowMs: number): E
   for (const key of fields.keys()) {
     if (!keysOf[kind].includes(key)) throw unknownKey(key, kind);
   }
-  const envelope: Envelope = { ...bodyField(fields, text) };
-  for (const key of [...texts, ...telemetryOnly, ...commandOnly]) {
+  const envelope: Envelope = bodyField(fields, text);
+  for (const key of plainTexts) {
     const value = stringField(fields, key);
     if (value !== undefined) envelope[key] = value;
   }

@@ -4,7 +4,6 @@ import { createReadStream } from 'node:fs';
 import { AgentError, errorText, systemErrorCode } from '../errors.js';
 import {
   checkSize,
-  type IdentifiedFields,
   longestEnvelope,
   type MessageDefaults,
   messageOf,
@@ -49,12 +48,7 @@ export function openTelemetry(
   flags: MessageFlags,
   until?: AbortSignal,
 ): Promise<MessageInput<TelemetryMessage>> {
-  return openInput(io, flags, 'telemetry', until, (fields, { creationTime, component, outputName }) => ({
-    ...fields,
-    creationTime: creationTime ?? flags.creationTime,
-    component: component ?? flags.component,
-    outputName: outputName ?? flags.outputName,
-  }));
+  return openInput(io, flags, 'telemetry', until, (message) => message);
 }
 
 /** The same for cloud-to-device commands, which may be a quarter as large. */
@@ -63,17 +57,19 @@ export function openCommands(
   flags: MessageFlags,
   until?: AbortSignal,
 ): Promise<MessageInput<OutgoingCommand>> {
-  return openInput(io, flags, 'command', until, (fields, { ack, deviceId, moduleId }) => ({
-    ...fields,
+  return openInput(io, flags, 'command', until, (message, { ack, deviceId, moduleId }) => ({
+    ...message,
+    // A handler that is tried out may use them as it uses any object.
+    properties: { ...message.properties },
     ack: ack ?? flags.ack ?? 'none',
     to: deviceId === undefined ? undefined : { deviceId, moduleId },
   }));
 }
 
-/** Adds to the fields that all messages have those of one kind. */
-type Complete<Message> = (fields: IdentifiedFields, envelope: Partial<Envelope>) => Message;
+/** Adds what only messages of one kind have. */
+type Complete<Message> = (message: TelemetryMessage, envelope: Partial<Envelope>) => Message;
 
-async function openInput<Message extends IdentifiedFields>(
+async function openInput<Message extends MessageFields>(
   io: Io,
   flags: MessageFlags,
   kind: MessageKind,
@@ -83,8 +79,9 @@ async function openInput<Message extends IdentifiedFields>(
   const source = onlySource(flags);
   const limitBytes = limits[kind];
   const nextId = messageIds(flags);
+  const defaults = defaultsOf(flags);
   const build = (envelope: Envelope, line?: number): Message => {
-    const message = complete(messageOf(envelope, defaultsOf(flags), nextId(line)), envelope);
+    const message = complete(messageOf(envelope, defaults, nextId(line)), envelope);
     checkSize(messageBytes(message), limitBytes);
     return message;
   };
@@ -167,8 +164,12 @@ function defaultsOf(flags: MessageFlags): MessageDefaults {
     contentEncoding,
     expires: expiresAfterMs,
     prop: properties,
+    creationTime,
+    component,
+    outputName,
   } = flags;
-  return { correlationId, userId, contentType, contentEncoding, expiresAfterMs, properties };
+  const ofAll = { correlationId, userId, contentType, contentEncoding, expiresAfterMs, properties };
+  return { ...ofAll, creationTime, component, outputName };
 }
 
 function envelopeBody(line: Buffer, kind: MessageKind): Envelope {

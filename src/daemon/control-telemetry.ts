@@ -193,8 +193,7 @@ async function waitForHub(
 }
 
 function telemetryOf(envelope: Envelope, { defaults, nextId }: Taking): TelemetryMessage {
-  const { creationTime, component, outputName } = envelope;
-  const message = { ...messageOf(envelope, defaults, nextId), creationTime, component, outputName };
+  const message = messageOf(envelope, defaults, nextId);
   checkSize(messageBytes(message), hubLimits.telemetryBytes);
   return message;
 }
