@@ -2,6 +2,7 @@ import type { Log } from '../log.js';
 import type { Command, DeviceId } from '../model.js';
 import { decodeCommand } from './decode-command.js';
 import type { ReceivedDeliveries, ReceivedDelivery, ReceivingLink } from './guard/received-deliveries.js';
+import { Violation } from './guard/values.js';
 import type { SessionScope } from './scope.js';
 import { stateOf, type SettledAs } from './settle.js';
 
@@ -67,17 +68,27 @@ export class CommandLink {
   }
 
   #receive(delivery: ReceivedDelivery): void {
-    const { fault, id, isSettled } = delivery;
-    if (fault !== undefined) {
-      this.#log.warn('a command could not be read', { why: fault });
-      this.#settle(id, isSettled, { outcome: 'reject', reason: `it cannot be read: ${fault}` });
+    const { id, isSettled } = delivery;
+    const settle = (outcome: SettledAs): boolean => this.#settle(id, isSettled, outcome);
+    const command = this.#read(delivery);
+    if (command instanceof Violation) {
+      const { message: why } = command;
+      this.#log.warn('a command could not be read', { why });
+      settle({ outcome: 'reject', reason: `it cannot be read: ${why}` });
       this.grant(1);
-      return;
+    } else {
+      this.#onCommand?.({ command, settle });
     }
-    this.#onCommand?.({
-      command: decodeCommand(delivery, this.#identity),
-      settle: (outcome) => this.#settle(id, isSettled, outcome),
-    });
+  }
+
+  #read(delivery: ReceivedDelivery): Command | Violation {
+    if (delivery.fault !== undefined) return new Violation(delivery.fault);
+    try {
+      return decodeCommand(delivery, this.#identity);
+    } catch (error) {
+      if (error instanceof Violation) return error;
+      throw error;
+    }
   }
 
   #settle(id: number, isSettled: boolean, outcome: SettledAs): boolean {

@@ -1,51 +1,59 @@
 import type { Command, DeviceId } from '../model.js';
-import { readValue } from './guard/describe.js';
 import type { ReceivedDelivery } from './guard/received-deliveries.js';
-import { describedCode, typeOf } from './guard/values.js';
+import { Violation } from './guard/values.js';
 import { define } from './messages.js';
 import { ValueReader } from './value-reader.js';
 
 /**
- * Reads a delivered command, which the guard found to be a message. Annotations of a wrong type are ignored, as the C#
- * SDK does. AMQP 1.0 part 3 (messaging), section 3.2.
+ * Reads a delivered command. Annotations of a wrong type are ignored, as the C# SDK does. Throws a `Violation` for what is
+ * no message: anyone who may write to the hub can send one. AMQP 1.0 part 3 (messaging), section 3.2.
  *
  * By hand, as every command goes through here: rhea makes an object of each value first, of which most are for nobody.
  */
-export function decodeCommand(delivery: ReceivedDelivery, identity: DeviceId): Command {
+export function decodeCommand({ bytes, start, end, tag }: ReceivedDelivery, identity: DeviceId): Command {
+  if (start === end) throw new Violation('it is empty');
   const command = blankFor(identity);
   /** Joined at the end: a body can be in very many pieces. */
   const body: Buffer[] = [];
-  reader.over(delivery.bytes, delivery.start);
-  while (reader.at < delivery.end) readSection(command, body, delivery.bytes);
+  reader.over(bytes, start, end);
+  while (!reader.isAtEnd) readSection(command, body);
   command.body = body.length === 1 && body[0] !== undefined ? body[0] : Buffer.concat(body);
-  if (command.lockToken === '') command.lockToken = delivery.tag.toString('hex');
+  if (command.lockToken === '') command.lockToken = tag.toString('hex');
   return command;
 }
 
 const reader = new ValueReader();
 
-function readSection(command: Command, body: Buffer[], bytes: Buffer): void {
+function readSection(command: Command, body: Buffer[]): void {
   switch (reader.descriptor()) {
     case 0x72:
-      for (let left = reader.enter(); left > 0; left -= 2) readAnnotation(command);
+      for (let left = reader.enter('map'); left > 0; left -= 2) readAnnotation(command);
+      reader.leave();
       return;
     case 0x73: {
-      const count = reader.enter();
+      const count = reader.enter('list');
       for (let field = 0; field < count; field++) readField(command, field);
+      reader.leave();
       return;
     }
     case 0x74:
-      for (let left = reader.enter(); left > 0; left -= 2) readProperty(command);
+      for (let left = reader.enter('map'); left > 0; left -= 2) readProperty(command);
+      reader.leave();
       return;
     case 0x75:
       body.push(reader.binary());
       return;
     case 0x76:
     case 0x77:
-      body.push(readOtherBody(bytes));
+      body.push(reader.asBytes());
       return;
-    default: // header, delivery annotations, footer
+    case 0x70: // header
+    case 0x71: // delivery annotations
+    case 0x78: // footer
       reader.skip();
+      return;
+    default:
+      throw new Violation('it has a section of an unknown kind');
   }
 }
 
@@ -112,17 +120,6 @@ function readProperty(command: Command): void {
       if (text !== undefined) define(command.properties, name, text);
     }
   }
-}
-
-/** A body that is no data: a text as UTF-8, binary as it is, anything else as JSON. */
-function readOtherBody(bytes: Buffer): Buffer {
-  const at = reader.at;
-  const code = bytes.readUInt8(at);
-  const kind = code === describedCode ? 'described' : typeOf(code).kind;
-  if (kind === 'binary') return reader.binary();
-  if (kind === 'string') return Buffer.from(reader.text() ?? '');
-  reader.skip();
-  return kind === 'null' ? nothing : Buffer.from(JSON.stringify(readValue(bytes, at)));
 }
 
 /** With all the fields that there are, so that to V8 all commands are one kind of object. */

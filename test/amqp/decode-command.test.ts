@@ -3,6 +3,7 @@ import rhea from 'rhea';
 import { expect, test } from 'vitest';
 
 import { decodeCommand } from '../../src/amqp/decode-command.js';
+import { Violation } from '../../src/amqp/guard/values.js';
 import { encodeCommand } from '../../src/amqp/messages.js';
 import * as wire from './guard-frames.js';
 
@@ -168,7 +169,7 @@ test("the hub's own properties are not the sender's, and a name may be __proto__
 });
 
 test.each([
-  ['none', [], ''],
+  ['none', [properties()], ''],
   ['one piece of data', [data('one')], 'one'],
   ['several, which are joined', [data('one'), data(''), data(' and two')], 'one and two'],
   ['a text', [value(wire.string('täxt'))], 'täxt'],
@@ -200,4 +201,25 @@ test('sections that are for nobody here, and descriptors of every kind, are pass
     wire.described(0x78, wire.map()),
   );
   expect(command).toMatchObject({ messageId: 'm-1', body: Buffer.from('hi') });
+});
+
+test.each([
+  ['nothing at all', [], 'it is empty'],
+  ['no section', [wire.string('hello')], 'no section'],
+  ['a section of an unknown kind', [wire.described(0x60, wire.list())], 'a section of an unknown kind'],
+  ['annotations that are a string', [wire.described(0x72, wire.string('x'))], 'a map is missing'],
+  ['properties that are null', [wire.described(0x73, wire.nul)], 'a list is missing'],
+  ['data that are a string', [wire.described(0x75, wire.string('x'))], 'its data are a string'],
+  ['a key without a value', [annotations(wire.symbol('x'))], 'a key without a value'],
+  ['a section that ends behind it', [data('whole').subarray(0, -1)], 'does not fit in'],
+  ['a descriptor and nothing else', [wire.hex('00 53 77')], 'cut off'],
+  [
+    'properties that say less than they are',
+    [wire.described(0x73, wire.claiming({ code: 0xd0, size: 6, count: 1, content: wire.hex('40 40') }))],
+    'do not fill its size',
+  ],
+  ['a skipped section that is broken', [wire.described(0x78, wire.hex('a1 05 41'))], 'does not fit in'],
+])('%s is no message', (_what, sections, why) => {
+  expect(() => decode(...sections)).toThrow(why);
+  expect(() => decode(...sections)).toThrow(Violation);
 });

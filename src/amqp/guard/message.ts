@@ -46,13 +46,14 @@ export class MessageCheck {
     this.maxMessageBytes = maxMessageBytes;
   }
 
-  /**
-   * Why what is in `bytes`, which `lastTransfer` has completed, is no message to decode, in words; undefined when it is
-   * one. AMQP 1.0 part 3, section 3.2.
-   */
-  faultOf(lastTransfer: Frame, bytes: Buffer, start: number, end: number): string | undefined {
+  /** Why a message of this size, which `lastTransfer` has completed, is not to be looked at; undefined when it is. */
+  faultOf(lastTransfer: Frame, size: number): string | undefined {
     if (lastTransfer.flag(fieldOf.transfer.aborted)) return 'its sender gave it up';
-    if (end - start > this.maxMessageBytes) return `it is larger than ${this.maxMessageBytes} bytes`;
+    return size > this.maxMessageBytes ? `it is larger than ${this.maxMessageBytes} bytes` : undefined;
+  }
+
+  /** Why what is in `bytes` is no message to decode, in words; undefined when it is one. AMQP 1.0 part 3, section 3.2. */
+  faultIn(bytes: Buffer, start: number, end: number): string | undefined {
     if (start === end) return 'it is empty';
     this.#walker.over(bytes, end - start);
     try {

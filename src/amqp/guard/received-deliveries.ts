@@ -32,7 +32,7 @@ export function partialDelivery(frame: Frame, maxMessageBytes: number): PartialD
   return { ...head, tag: Buffer.from(head.tag), held: new HeldMessage(maxMessageBytes) };
 }
 
-/** A delivery that has arrived whole. */
+/** A delivery that has arrived whole. Nothing has looked at its payload. */
 export interface ReceivedDelivery {
   readonly id: number;
   readonly tag: Buffer;
@@ -42,7 +42,7 @@ export interface ReceivedDelivery {
   readonly end: number;
   /** Its sender wants no outcome. */
   readonly isSettled: boolean;
-  /** Why the payload is no message that can be read. */
+  /** Why the payload is no message, or not all of it. */
   readonly fault: string | undefined;
 }
 
@@ -105,7 +105,7 @@ export class ReceivedDeliveries {
     if (link.partial === undefined && !hasMore) {
       const { id, tag, isSettled, isMessage } = headOf(frame);
       const { bytes, payloadAt: start, end } = frame;
-      const fault = isMessage ? this.#check.faultOf(frame, bytes, start, end) : foreignFormat;
+      const fault = isMessage ? this.#check.faultOf(frame, end - start) : foreignFormat;
       link.onDelivery?.({ id, tag, isSettled, bytes, start, end, fault });
       return;
     }
@@ -116,7 +116,7 @@ export class ReceivedDeliveries {
     link.partial = undefined;
     const { id, tag, isSettled, isMessage, held } = partial;
     const { bytes, size } = held;
-    const fault = isMessage ? this.#check.faultOf(frame, bytes, 0, size) : foreignFormat;
+    const fault = isMessage ? this.#check.faultOf(frame, size) : foreignFormat;
     link.onDelivery?.({ id, tag, isSettled, bytes, start: 0, end: size, fault });
   }
 

@@ -22,7 +22,7 @@ export class TransfersForRhea {
   /** A delivery in one transfer, as nearly all are. */
   #ofWhole(frame: Frame): Buffer | undefined {
     if (!isMessage(frame)) return undefined; // rhea does not decode other formats
-    const fault = this.#check.faultOf(frame, frame.bytes, frame.payloadAt, frame.end);
+    const fault = this.#faultOf(frame, frame.bytes, frame.payloadAt, frame.end);
     return fault === undefined ? undefined : frame.withPayload(unreadableMark(fault));
   }
 
@@ -40,9 +40,13 @@ export class TransfersForRhea {
     if (isFirst) return frame.withPayload(firstByte);
     if (frame.flag(fieldOf.transfer.more)) return frame.withPayload(nothing);
     link.partial = undefined;
-    const fault = this.#check.faultOf(frame, held.bytes, 0, held.size);
+    const fault = this.#faultOf(frame, held.bytes, 0, held.size);
     const payload = fault === undefined ? held.bytes : unreadableMark(fault);
     return frame.withPayload(payload.subarray(firstByte.length));
+  }
+
+  #faultOf(lastTransfer: Frame, bytes: Buffer, start: number, end: number): string | undefined {
+    return this.#check.faultOf(lastTransfer, end - start) ?? this.#check.faultIn(bytes, start, end);
   }
 }
 

@@ -88,6 +88,13 @@ export class Walker {
     return this.#enter(typeOf(code), at + 1, end);
   }
 
+  /** The same for the map at `at`, with keys and values in turn. */
+  enterMap(at: number, end: number): number {
+    const code = this.#buffer[at];
+    if (at >= end || (code !== 0xc1 && code !== 0xd1)) throw new Violation('a map is missing');
+    return this.#enter(typeOf(code), at + 1, end);
+  }
+
   #content(type: Type, at: number, end: number, depth: number): number {
     switch (type.shape) {
       case 'fixed': {
@@ -112,7 +119,6 @@ export class Walker {
     const count = this.count;
     let next = this.elementsAt;
     if (type.kind === 'map') {
-      if (count % 2 !== 0) throw new Violation('a map has a key without a value');
       for (let i = 0; i < count; i += 2) {
         this.#key(next, limit);
         next = this.value(next, limit, depth + 1);
@@ -132,6 +138,7 @@ export class Walker {
     const room = limit - this.elementsAt;
     if (this.count > room) throw implausible(type.kind, this.count, room);
     this.#spend(type.kind, this.count, room);
+    if (type.kind === 'map' && this.count % 2 !== 0) throw new Violation('a map has a key without a value');
     return limit;
   }
 
