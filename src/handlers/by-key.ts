@@ -58,10 +58,10 @@ export class ByKey<T extends Keyed<T>> {
     for (const first of [...this.#lists]) for (let one = first; one !== undefined; one = one.next) yield one;
   }
 
-  /** By the end of the key: digests differ anywhere, and numbered keys there. */
+  /** By the end of the key, where most differ: digits of a checksum or of a number, or what a digest has anywhere. */
   #listOf(key: string): number {
-    const end = key.length;
-    const [last, before, third] = [key.charCodeAt(end - 1), key.charCodeAt(end - 2), key.charCodeAt(end - 3)];
-    return (last + before * 31 + third * 961) & (this.#lists.length - 1);
+    let sum = 0;
+    for (let at = Math.max(0, key.length - 4); at < key.length; at++) sum = 31 * sum + key.charCodeAt(at);
+    return sum & (this.#lists.length - 1);
   }
 }
