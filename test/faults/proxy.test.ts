@@ -130,3 +130,17 @@ test('who comes can be refused, or kept waiting', async () => {
   expect(await text(other)).toBe('x');
   expect(it.proxy.accepted).toBe(2);
 });
+
+test('a port that someone else has got while nobody listened is waited for', async () => {
+  await using it = await setUp();
+  await it.proxy.door('refuse');
+  const other = createServer().listen(it.proxy.port, '127.0.0.1');
+  await once(other, 'listening');
+  const opened = it.proxy.door('open');
+  await new Promise(setImmediate);
+  other.close();
+  await opened;
+  const client = await it.client();
+  client.write('a');
+  expect(await next(client)).toBe('a');
+});

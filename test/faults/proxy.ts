@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { systemErrorCode } from '../../src/errors.js';
 import { seeded } from '../store/fake-disk.js';
 
 /** `up` is what the agent says, `down` what the hub says. */
@@ -20,6 +21,8 @@ export interface Shape {
 
 /** What becomes of who connects. `refuse`: nobody listens. `mute`: accepted, and then not a byte. */
 export type Door = 'open' | 'refuse' | 'mute';
+
+const portPatienceMs = 60_000;
 
 /**
  * A network between an agent and its hub, in which everything can happen that happens to TCP. It sees bytes and
@@ -139,12 +142,22 @@ export class Proxy implements AsyncDisposable {
   }
 
   async #listen(): Promise<void> {
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       this.#accept(socket);
     });
-    this.#server.listen(this.#port, '127.0.0.1');
-    await once(this.#server, 'listening');
-    this.#port = (this.#server.address() as AddressInfo).port;
+    const deadline = performance.now() + portPatienceMs;
+    for (;;) {
+      try {
+        await once(server.listen(this.#port, '127.0.0.1'), 'listening');
+        break;
+      } catch (error) {
+        // While nobody listened, the port was given to a connection of someone else.
+        if (systemErrorCode(error) !== 'EADDRINUSE' || performance.now() > deadline) throw error;
+        await delay(100);
+      }
+    }
+    this.#server = server;
+    this.#port = (server.address() as AddressInfo).port;
   }
 
   async #stopListening(): Promise<void> {
