@@ -300,7 +300,7 @@ export class SpoolOutbox implements Outbox<SpoolEntry> {
     this.#unrecorded++;
     const count = this.#removing.push(message);
     // With all others of this turn of the event loop.
-    if (count === (this.#whenEmpty === 'end' ? 1 : removedTogether)) setImmediate(this.#recordRemovals);
+    if (count === removedTogether) setImmediate(this.#recordRemovals);
     else if (count === 1) this.#removeTimer = setTimeout(this.#recordRemovals, removedWithinMs);
   }
 
