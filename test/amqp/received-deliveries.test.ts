@@ -78,6 +78,13 @@ async function until(condition: () => boolean, socket: Socket): Promise<void> {
   while (!condition()) await once(socket, 'data');
 }
 
+/** Takes down what the client says until the first such frame, and leaves. */
+async function hearUntil(code: number, { frames, socket }: Peer, told: Buffer[]): Promise<void> {
+  await until(() => framesOf(frames(), code).length > 0, socket);
+  told.push(...frames());
+  socket.end();
+}
+
 function framesOf(frames: Buffer[], code: number): Buffer[] {
   return frames.filter((frame) => frame[10] === code);
 }
@@ -182,13 +189,9 @@ describe('what is settled', () => {
   });
 
   test('before the session ends is told before that', async () => {
-    let told: Buffer[] = [];
+    const told: Buffer[] = [];
     await using hub = await hubThatSends([delivery(0, 'go')], {
-      async then(peer) {
-        await until(() => framesOf(peer.frames(), 0x17).length > 0, peer.socket);
-        told = peer.frames();
-        peer.socket.end();
-      },
+      then: (peer) => hearUntil(0x17, peer, told),
     });
     await using client = startClient(hub.port);
     const { link, arrived } = await linkOf(client);
@@ -212,13 +215,9 @@ describe('what is settled', () => {
   });
 
   test('after the hub has ended the link is not told', async () => {
-    let told: Buffer[] = [];
+    const told: Buffer[] = [];
     await using hub = await hubThatSends([delivery(0, 'go'), wire.detach(fromHub)], {
-      async then(peer) {
-        await until(() => framesOf(peer.frames(), 0x18).length > 0, peer.socket);
-        told = peer.frames();
-        peer.socket.end();
-      },
+      then: (peer) => hearUntil(0x18, peer, told),
     });
     await using client = startClient(hub.port);
     const { link, arrived } = await linkOf(client);
